@@ -15,6 +15,7 @@ pub mod config;
 pub mod data_directory;
 pub mod install;
 pub mod issue;
+pub mod keyring;
 pub mod log;
 pub mod metrics;
 pub mod public_names;

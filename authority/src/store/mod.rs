@@ -65,6 +65,14 @@ pub enum Table {
     AuditRows,
     /// One record: what is known of the clock.
     Clock,
+    /// Authorities by ID.
+    Authorities,
+    /// When an authority was last seen, by its ID.
+    Heartbeats,
+    /// One record: the CAs, without their private keys.
+    Keyring,
+    /// The private key of a CA, wrapped: `KEY/AUTHORITY`, or `KEY/recovery`.
+    KeySlots,
     /// One record: which tables there are, and what they say of each other.
     Format,
     /// One record, written to test whether the store accepts writes.
@@ -183,7 +191,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Table {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 18] = [
         Self::Bots,
         Self::Tokens,
         Self::Instances,
@@ -196,6 +204,10 @@ impl Table {
         Self::Revisions,
         Self::AuditRows,
         Self::Clock,
+        Self::Authorities,
+        Self::Heartbeats,
+        Self::Keyring,
+        Self::KeySlots,
         Self::Format,
         Self::Trial,
     ];
@@ -214,6 +226,10 @@ impl Table {
             Self::Revisions => "revisions",
             Self::AuditRows => "audit rows",
             Self::Clock => "clock",
+            Self::Authorities => "authorities",
+            Self::Heartbeats => "heartbeats",
+            Self::Keyring => "keyring",
+            Self::KeySlots => "key slots",
             Self::Format => "format",
             Self::Trial => "trial",
         }
@@ -230,6 +246,10 @@ impl Table {
             Self::Revisions => "revision",
             Self::AuditRows => "audit row",
             Self::Clock => "clock",
+            Self::Authorities => "authority",
+            Self::Heartbeats => "heartbeat",
+            Self::Keyring => "keyring",
+            Self::KeySlots => "key slot",
             Self::Format => "format",
             Self::Trial => "trial",
         }

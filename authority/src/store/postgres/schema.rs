@@ -7,7 +7,7 @@ use super::fault::{Fault, Kind};
 use crate::store::Table;
 
 /// The version of the tables that this program makes and uses.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// How tables whose rows are often written again are stored: with room in their pages, so that an update touches no index, and
 /// cleaned before a fifth of a million rows are dead.
@@ -77,7 +77,7 @@ pub(super) async fn migrate(link: &Link, runtime_role: Option<&str>) -> Result<(
     link.batch(&format!("{writers}{CHURNING}")).await?;
     for table in Table::ALL {
         let how = match table {
-            Table::Instances | Table::Revisions | Table::Clock => CHURNING,
+            Table::Instances | Table::Revisions | Table::Clock | Table::Heartbeats => CHURNING,
             _ => "",
         };
         let columns = "key bytea PRIMARY KEY, value bytea NOT NULL";
