@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::audit::AuditLog;
-use crate::cluster::{Cluster, Origin};
+use crate::cluster::{Cluster, Origin, records_left_behind};
 use crate::config::{PostgresSettings, Settings, StoreSettings};
 use crate::data_directory::{DataDirectory, Lock};
 use crate::public_names::PublicNames;
@@ -90,10 +90,16 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
         }
     };
     let Parts { clock, store, audit } = parts;
+    let Settings { cluster_name, jwt, .. } = settings;
     let cluster =
-        Cluster::open(&directory, &lock, settings.cluster_name, settings.jwt, clock.now())?;
+        Cluster::open(&directory, &lock, cluster_name, &settings.store, jwt, clock.now())?;
     let store = store(match database {
-        Some(database) => Arc::new(database),
+        Some(database) => {
+            if let Some(warning) = records_left_behind(&directory).await {
+                warn!("{warning}");
+            }
+            Arc::new(database)
+        }
         None => Arc::new(cluster.store()?),
     });
     let log = directory.audit();
@@ -177,6 +183,14 @@ async fn recover(authority: &Authority) -> Result<(), Failure> {
         };
         Failure::new(Exit::Data, format!("the indexes of the store: {cause}"), advice)
     })?;
+    match authority.records.moved().await {
+        Ok(None) => {}
+        Ok(Some(moved)) => warn!(
+            "the records of this store were copied to {} on {}: what was changed there since is missing here",
+            moved.to, moved.at
+        ),
+        Err(cause) => warn!(%cause, "cannot read where the records were copied to"),
+    }
     authority.recover_audit().await.map_err(|cause| {
         let advice = "restore the data directory from a backup, as docs/authority.md describes";
         Failure::new(Exit::Data, format!("the audit log's events in the store: {cause}"), advice)

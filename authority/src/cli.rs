@@ -44,6 +44,12 @@ const MIGRATE_HELP: &str = "\
 The authority never changes tables itself. Run this before the first start and before each upgrade, as a role that may create a schema \
 in the database. It can be repeated.";
 
+/// What `authority store copy` needs, below its help.
+const COPY_HELP: &str = "\
+A PATH is a data directory, whose embedded store is meant, or a configuration file, whose `store` is meant. Stop all authorities that use \
+one of the two stores first. All records are compared at the end. After an interruption, run the command again; no authority opens the \
+incomplete store. CA keys, the audit log and the records that were copied stay where they are.";
+
 /// How `authority edit` finds the editor, below its help.
 const EDIT_HELP: &str = "\
 The editor is that of TELEPORT_EDITOR, VISUAL or EDITOR, or vi. The resource is written only if nobody else has changed it meanwhile.";
@@ -109,7 +115,7 @@ pub enum Command {
     /// Check certificates of endorsement keys
     #[command(subcommand)]
     Ek(Ek),
-    /// Prepare the database of the authority
+    /// Prepare the database of the authority, or move its records
     #[command(subcommand)]
     Store(StoreCommand),
     /// Print or write the systemd unit for the authority
@@ -195,6 +201,23 @@ pub enum StoreCommand {
     /// Create or upgrade the tables in PostgreSQL
     #[command(after_help = MIGRATE_HELP)]
     Migrate(StoreMigrate),
+    /// Copy all records to another store: from a data directory to PostgreSQL, or back
+    #[command(after_help = COPY_HELP)]
+    Copy(StoreCopy),
+}
+
+/// `authority store copy`
+#[derive(Debug, Args)]
+pub struct StoreCopy {
+    /// Where the records are
+    #[arg(long, value_name = "PATH")]
+    pub from: PathBuf,
+    /// Where to copy them; the store must be empty
+    #[arg(long, value_name = "PATH")]
+    pub to: PathBuf,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    pub format: ListFormat,
 }
 
 /// `authority store migrate`

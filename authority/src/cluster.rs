@@ -14,13 +14,14 @@ use time::OffsetDateTime;
 use tracing::{info, warn};
 
 use self::keyring_files::{KeyringFiles, unsupported};
+use crate::config::StoreSettings;
 use crate::data_directory::{
     DataDirectory, Lock, Nascent, check_own, check_owner, open_own, read_private, replace_private,
 };
 use crate::issue::{
     CaKey, ClusterName, IssueError, Issuer, JwtKeyChange, JwtSettings, SshCa, X509Ca,
 };
-use crate::store::{RedbStore, StoreError};
+use crate::store::{RedbStore, StoreError, has_records};
 
 const RECORD: &str = "cluster.json";
 const X509_CERTIFICATE: &str = "x509-ca.pem";
@@ -68,11 +69,12 @@ const LAYOUT: u32 = 2;
 const OLD_LAYOUT: u32 = 1;
 
 impl Cluster {
-    /// Opens the directory's cluster; creates one with this name if it has none.
+    /// Opens the directory's cluster; creates one with this name if it has none, with a database if the records are to be in it.
     pub fn open(
         directory: &DataDirectory,
         _lock: &Lock,
         name: Option<ClusterName>,
+        store: &StoreSettings,
         jwt: JwtSettings,
         now: OffsetDateTime,
     ) -> Result<Self, Failure> {
@@ -81,7 +83,7 @@ impl Cluster {
         let origin = if path.is_dir() { Origin::Found } else { Origin::Created };
         if origin == Origin::Created {
             let name = name.clone().map_or_else(host_name, Ok)?;
-            create(&path, &name, now)?;
+            create(&path, &name, store, now)?;
         }
         check_owner(&path)?;
         let found = load(&path, jwt, now)?;
@@ -96,7 +98,7 @@ impl Cluster {
                 "omit --cluster-name, or give another --data-dir for another cluster",
             )),
             _ => {
-                let database = path.join(DATABASE);
+                let database = database(directory);
                 check_own(&database)?;
                 // Before anything is stored that an older program cannot read.
                 set_layout(directory)?;
@@ -116,6 +118,34 @@ impl Cluster {
     }
 }
 
+/// The database of the embedded store.
+pub fn database(directory: &DataDirectory) -> PathBuf {
+    directory.cluster().join(DATABASE)
+}
+
+/// A warning if the embedded store has records, while another store is configured.
+pub async fn records_left_behind(directory: &DataDirectory) -> Option<String> {
+    let path = database(directory);
+    if !path.try_exists().is_ok_and(|exists| exists) {
+        return None;
+    }
+    let shown = path.display();
+    let found = match RedbStore::open(&path) {
+        Ok(store) => has_records(&store).await,
+        Err(cause) => Err(cause),
+    };
+    match found {
+        Ok(false) => None,
+        Ok(true) => Some(format!(
+            "the records in {shown} are not used, since `store` is a database: copy them to it with `authority store copy`, or move the \
+             file away"
+        )),
+        Err(cause) => Some(format!(
+            "`store` is a database, and whether records are left in {shown} is not known: {cause}"
+        )),
+    }
+}
+
 /// What the authority did to the keys for JWTs.
 fn log_changes(changes: &[JwtKeyChange]) {
     for JwtKeyChange { what, key_id, .. } in changes {
@@ -123,7 +153,12 @@ fn log_changes(changes: &[JwtKeyChange]) {
     }
 }
 
-fn create(path: &Path, name: &ClusterName, now: OffsetDateTime) -> Result<(), Failure> {
+fn create(
+    path: &Path,
+    name: &ClusterName,
+    store: &StoreSettings,
+    now: OffsetDateTime,
+) -> Result<(), Failure> {
     let failed =
         |cause: io::Error| Failure::io(&cause, format!("cannot create {}", path.display()));
     let nascent = Nascent::begin(path.to_owned()).map_err(failed)?;
@@ -141,7 +176,9 @@ fn create(path: &Path, name: &ClusterName, now: OffsetDateTime) -> Result<(), Fa
     nascent.write(SSH_HOST_PUBLIC, line.as_bytes()).map_err(failed)?;
     let x509 = X509Ca::create(name, x509_key, now).map_err(issue_failure)?;
     nascent.write(X509_CERTIFICATE, pem(x509.certificate())?.as_bytes()).map_err(failed)?;
-    RedbStore::create(&nascent.path.join(DATABASE)).map_err(store_failure)?;
+    if *store == StoreSettings::Embedded {
+        RedbStore::create(&nascent.path.join(DATABASE)).map_err(store_failure)?;
+    }
     let record = Record { layout: LAYOUT, name: name.to_string() };
     let record = serde_json::to_vec(&record).map_err(|cause| bug(cause.to_string()))?;
     nascent.write(RECORD, &record).map_err(failed)?;
@@ -287,7 +324,8 @@ fn unusable(path: &Path, cause: &StoreError) -> Failure {
             Failure::new(Exit::Io, message, "check that the disk has space and works")
         }
         _ => {
-            let advice = "restore the data directory from a backup, as docs/authority.md describes";
+            let advice = "restore the data directory from a backup, or, if the records are in a database, copy them with `authority store \
+                          copy`: see docs/authority.md";
             Failure::new(Exit::Data, message, advice)
         }
     }
@@ -313,6 +351,7 @@ mod tests {
                 &directory,
                 &lock,
                 Some("a".parse().unwrap()),
+                &StoreSettings::Embedded,
                 JwtSettings::default(),
                 now,
             )
@@ -349,12 +388,13 @@ mod tests {
                 &directory,
                 &lock,
                 Some("a".parse().unwrap()),
+                &StoreSettings::Embedded,
                 JwtSettings::default(),
                 now,
             )
         };
         // Not by opening it: the writer of a dropped store may hold the file a moment longer.
-        create(&directory.cluster(), &"a".parse().unwrap(), now).unwrap();
+        create(&directory.cluster(), &"a".parse().unwrap(), &StoreSettings::Embedded, now).unwrap();
         let path = directory.cluster().join(RECORD);
         let written = std::fs::read_to_string(&path).unwrap();
         // What version 0.1.0 reads: with another field it would say that, not that it is too old.

@@ -16,7 +16,7 @@ use authority::resource::{BotInstance, EkHash, ProvenEk, ProvenKey, Resource, Ti
 use authority::server::{Hosts, WebApi};
 use authority::service::{Authority, Peer};
 use authority::store::{
-    Change, IfExists, Keyed, MemoryStore, Pending, Range, Records, Store, Table,
+    Change, IfExists, Keyed, MemoryStore, Pending, Range, Records, Snapshot, Store, Table,
 };
 use host::clock::Clock;
 use http_body_util::{BodyExt, Full};
@@ -308,5 +308,9 @@ impl Store for Frozen {
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).extend(batch);
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn snapshot(&self) -> Pending<'_, Box<dyn Snapshot>> {
+        self.records.snapshot()
     }
 }

@@ -4,7 +4,9 @@ use host::clock::Clock;
 use host::exit::{Exit, Failure};
 use host::output::write;
 
+use crate::cluster::records_left_behind;
 use crate::config::{LoadError, Settings, Start, StoreSettings};
+use crate::data_directory::DataDirectory;
 use crate::issue::{ClusterName, IssuerUrl, JwtSettings};
 use crate::public_names::PublicNames;
 use crate::resource::Timestamp;
@@ -56,7 +58,7 @@ pub(super) async fn check(start: Start) -> Result<(), Failure> {
     ];
     let warnings = warnings.into_iter().flatten().map(|warning| format!("Warning  {warning}\n"));
     let warnings: String = warnings.collect();
-    let store = store(&settings.store).await;
+    let store = store(&settings).await;
     write(format!(
         "{} is valid\nData     {}\nListen   {}\n{public}Cluster  {cluster}\n\
          JWTs     {algorithm}, issuer {issuer_shown}\n{store}Bundle   {endpoint}\nDiag     {diag}\n{warnings}",
@@ -67,9 +69,9 @@ pub(super) async fn check(start: Start) -> Result<(), Failure> {
 }
 
 /// Which store it is, and what the server of a database says of what it has acknowledged.
-async fn store(settings: &StoreSettings) -> String {
-    let mut text = format!("Store    {settings}\n");
-    if let StoreSettings::Postgresql(database) = settings {
+async fn store(settings: &Settings) -> String {
+    let mut text = format!("Store    {}\n", settings.store);
+    if let StoreSettings::Postgresql(database) = &settings.store {
         match PostgresStore::durability(database).await {
             Ok(durability) => {
                 text.push_str(&format!("Standby  {}\n", durability.failover()));
@@ -78,6 +80,10 @@ async fn store(settings: &StoreSettings) -> String {
                 }
             }
             Err(cause) => text.push_str(&format!("Warning  {cause}\n")),
+        }
+        let directory = DataDirectory::new(&settings.data_dir);
+        if let Some(warning) = records_left_behind(&directory).await {
+            text.push_str(&format!("Warning  {warning}\n"));
         }
     }
     text

@@ -12,6 +12,7 @@ mod get;
 mod install;
 mod instances;
 mod lock;
+mod place;
 mod resources;
 mod start;
 mod status;
@@ -66,6 +67,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Audit(Audit::Ls(ls)) => audit::ls(&ls),
         Command::Ek(Ek::Check(check)) => ek::check(&check),
         Command::Store(StoreCommand::Migrate(migrate)) => block_on(store::migrate(migrate)),
+        Command::Store(StoreCommand::Copy(copy)) => block_on(store::copy(copy)),
         Command::Install(what) => install::install(what),
         Command::Version => output::write(concat!("authority ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Completions(shell) => {

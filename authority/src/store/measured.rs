@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use super::{Change, Keyed, Pending, Range, Store, StoreError, Table};
+use super::{Change, Keyed, Pending, Range, Snapshot, Store, StoreError, Table};
 use crate::metrics::{Access, Metrics};
 
 /// As long as a large record.
@@ -75,6 +75,10 @@ impl Store for Measured {
             result
         })
     }
+
+    fn snapshot(&self) -> Pending<'_, Box<dyn Snapshot>> {
+        self.store.snapshot()
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +112,10 @@ mod tests {
                     (false, false) => Ok(()),
                 }
             })
+        }
+
+        fn snapshot(&self) -> Pending<'_, Box<dyn Snapshot>> {
+            Box::pin(async { Err(StoreError::Failed("no snapshots".into())) })
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Change, Keyed, Pending, Range, Store, StoreError, Table};
+use super::{Change, Keyed, Pending, Range, Snapshot, Store, StoreError, Table};
 
 type Tables = BTreeMap<Table, BTreeMap<String, Vec<u8>>>;
 
@@ -20,17 +20,7 @@ impl Store for MemoryStore {
     }
 
     fn list<'a>(&'a self, range: Range<'a>) -> Pending<'a, Vec<Keyed>> {
-        let Range { table, prefix, after, limit } = range;
-        let first = match after.filter(|after| *after >= prefix) {
-            Some(after) => Bound::Excluded(after),
-            None => Bound::Included(prefix),
-        };
-        let page = self.with(|tables| {
-            let records = tables.entry(table).or_default();
-            let records = records.range::<str, _>((first, Bound::Unbounded));
-            let page = records.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
-            page.map(|(key, record)| (key.clone(), record.clone())).collect()
-        });
+        let page = self.with(|tables| page(tables, range));
         Box::pin(async move { Ok(page) })
     }
 
@@ -48,6 +38,32 @@ impl Store for MemoryStore {
         });
         Box::pin(async move { result })
     }
+
+    fn snapshot(&self) -> Pending<'_, Box<dyn Snapshot>> {
+        let tables = self.with(|tables| tables.clone());
+        Box::pin(async move { Ok(Box::new(MemorySnapshot(tables)) as Box<dyn Snapshot>) })
+    }
+}
+
+/// A copy of all records.
+struct MemorySnapshot(Tables);
+
+impl Snapshot for MemorySnapshot {
+    fn list<'a>(&'a mut self, range: Range<'a>) -> Pending<'a, Vec<Keyed>> {
+        let page = page(&self.0, range);
+        Box::pin(async move { Ok(page) })
+    }
+}
+
+fn page(tables: &Tables, Range { table, prefix, after, limit }: Range<'_>) -> Vec<Keyed> {
+    let first = match after.filter(|after| *after >= prefix) {
+        Some(after) => Bound::Excluded(after),
+        None => Bound::Included(prefix),
+    };
+    let Some(records) = tables.get(&table) else { return Vec::new() };
+    let records = records.range::<str, _>((first, Bound::Unbounded));
+    let page = records.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
+    page.map(|(key, record)| (key.clone(), record.clone())).collect()
 }
 
 impl MemoryStore {

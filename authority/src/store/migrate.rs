@@ -4,12 +4,15 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::format::{decode, encode};
-use super::{Change, Pages, Records, StoreError, Table, index};
-use crate::resource::{BotInstance, Lock};
+use super::{Change, Pages, Records, Store, StoreError, Table, index};
+use crate::resource::{BotInstance, Lock, Timestamp};
 
 /// The format of the store that this version makes: what tables there are, and what they say of
 /// each other. Version 0.1.0 has none; 1 has the indexes.
 const FORMAT: u32 = 1;
+
+/// The key in [`Table::Format`] of where the records were copied to.
+const MOVED: &str = "moved";
 
 /// Records whose rows are written in one batch.
 const BATCH: usize = 256;
@@ -23,6 +26,86 @@ struct FormatRecord {
     format: u32,
     /// The lowest format that a program must know to use the store as well.
     oldest: u32,
+    /// The command that is filling the store, or was interrupted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incomplete: Option<String>,
+}
+
+/// Where the records were copied to, so that this store is used no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// For people.
+    pub to: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What a store says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing, or that it is whole.
+    Complete,
+    /// That records are missing.
+    Incomplete,
+}
+
+/// Whether the store is whole.
+///
+/// # Errors
+/// [`StoreError::Newer`] if this version must not use the store.
+pub(super) async fn state(store: &dyn Store) -> Result<State, StoreError> {
+    match format(store).await? {
+        Some(FormatRecord { incomplete: Some(_), .. }) => Ok(State::Incomplete),
+        Some(found) if found.oldest > FORMAT => Err(newer(&found)),
+        Some(_) | None => Ok(State::Complete),
+    }
+}
+
+/// Marks a store as incomplete. Versions that do not know the mark refuse it as that of a newer one.
+pub(super) fn incomplete(what: &str) -> Result<Change, StoreError> {
+    let record = FormatRecord { format: FORMAT, oldest: u32::MAX, incomplete: Some(what.into()) };
+    Ok(Change::Put(Table::Format, String::new(), encode(&record)?))
+}
+
+/// The record of the format that belongs to the records of a store, wherever they are.
+///
+/// # Errors
+/// The store is incomplete, or may have tables that this version does not know.
+pub(super) async fn exported(store: &dyn Store) -> Result<Option<Vec<u8>>, StoreError> {
+    match format(store).await? {
+        Some(FormatRecord { incomplete: Some(what), .. }) => Err(unfinished(&what)),
+        Some(found) if found.format > FORMAT => Err(newer(&found)),
+        Some(found) => encode(&found).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Says in a store where its records were copied to; `None` if they are used from here.
+pub(super) fn moved(moved: Option<&Moved>) -> Result<Change, StoreError> {
+    Ok(match moved {
+        Some(moved) => Change::Put(Table::Format, MOVED.to_owned(), encode(moved)?),
+        None => Change::RemoveIfExists(Table::Format, MOVED.to_owned()),
+    })
+}
+
+/// Where the records of a store were copied to.
+pub(super) async fn moved_to(store: &dyn Store) -> Result<Option<Moved>, StoreError> {
+    let record = store.read(Table::Format, MOVED).await?;
+    record.map(|record| decode(Table::Format, MOVED, &record)).transpose()
+}
+
+async fn format(store: &dyn Store) -> Result<Option<FormatRecord>, StoreError> {
+    let record = store.read(Table::Format, "").await?;
+    record.map(|record| decode(Table::Format, "", &record)).transpose()
+}
+
+fn newer(found: &FormatRecord) -> StoreError {
+    StoreError::Newer(format!("the store (format {})", found.format))
+}
+
+fn unfinished(what: &str) -> StoreError {
+    let text = format!("`{what}` has not filled it completely; run that command again");
+    StoreError::Unusable(text)
 }
 
 impl Records {
@@ -32,18 +115,14 @@ impl Records {
     /// # Errors
     /// [`StoreError::Newer`] if this version must not use the store.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let found: Option<FormatRecord> = match self.0.read(Table::Format, "").await? {
-            Some(record) => Some(decode(Table::Format, "", &record)?),
-            None => None,
-        };
-        match found {
-            Some(found) if found.oldest > FORMAT => {
-                return Err(StoreError::Newer(format!("the store (format {})", found.format)));
-            }
+        match format(&*self.0).await? {
+            Some(FormatRecord { incomplete: Some(what), .. }) => return Err(unfinished(&what)),
+            Some(found) if found.oldest > FORMAT => return Err(newer(&found)),
             Some(found) if found.format >= FORMAT => return Ok(()),
             Some(_) | None => self.build_indexes().await?,
         }
-        let record = encode(&FormatRecord { format: FORMAT, oldest: FORMAT })?;
+        let record = FormatRecord { format: FORMAT, oldest: FORMAT, incomplete: None };
+        let record = encode(&record)?;
         self.write(vec![Change::Put(Table::Format, String::new(), record)]).await
     }
 

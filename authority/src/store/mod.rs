@@ -9,6 +9,7 @@ mod clock;
 #[cfg(test)]
 mod conformance;
 mod format;
+mod import;
 mod index;
 mod measured;
 mod memory;
@@ -18,6 +19,7 @@ mod postgres;
 mod prune;
 mod records;
 mod redb;
+mod snapshot;
 
 use std::fmt;
 use std::future::Future;
@@ -26,12 +28,15 @@ use std::pin::Pin;
 pub use self::basis::{Basis, Incarnation};
 pub(crate) use self::clock::ClockRecord;
 pub(crate) use self::format::decode;
+pub use self::import::{CopyError, Import, copy, has_records};
 pub(crate) use self::measured::Measured;
 pub use self::memory::MemoryStore;
+pub use self::migrate::Moved;
 pub use self::pages::Pages;
 pub use self::postgres::{Durability, PostgresStore};
 pub use self::prune::Pruned;
 pub use self::redb::RedbStore;
+pub use self::snapshot::{Contents, Snapshot, Summary, Tally};
 pub use records::{Audited, IfExists, Put, Recorded, Records};
 
 /// The answer of a store, some time later.
@@ -146,6 +151,9 @@ pub trait Store: Send + Sync {
     /// All of the changes or none. Once it has returned `Ok`, they survive a crash or a loss of
     /// power.
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()>;
+
+    /// All records as they are now, whatever is written later.
+    fn snapshot(&self) -> Pending<'_, Box<dyn Snapshot>>;
 }
 
 /// Why a store operation failed.

@@ -10,6 +10,7 @@ use super::basis::{Basis, locks_key, random, revision_removed};
 use super::clock::ClockRecord;
 use super::format::{decode, encode};
 use super::index;
+use super::migrate::{Moved, moved_to};
 use super::{Change, Pages, Range, Store, StoreError, Table};
 use crate::audit::{Author, ChangeEvent, Deed, Row};
 use crate::resource::{
@@ -70,6 +71,11 @@ impl Records {
     /// Whether the store answers.
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.0.read(Table::Bots, "").await.map(|_| ())
+    }
+
+    /// Where the records were copied to, if they were: they are used there since.
+    pub async fn moved(&self) -> Result<Option<Moved>, StoreError> {
+        moved_to(&*self.0).await
     }
 
     /// The bot of this name.

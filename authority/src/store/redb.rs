@@ -4,15 +4,18 @@
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::batch::Outcome;
-use super::{Change, Keyed, Pending, Range, Store, StoreError, Table};
+use super::{Change, Keyed, Pending, Range, Snapshot, Store, StoreError, Table};
 use crate::data_directory::{open_own, private};
 
 /// Batches that wait for the writer; who comes later waits before the queue.
@@ -48,7 +51,7 @@ impl RedbStore {
 
     /// Opens a database, whole again after a crash, and starts its writer.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = Arc::new(DatabaseFile { path: path.to_owned(), open: RwLock::new(None) });
+        let file = Arc::new(DatabaseFile::of(path));
         // An older version may have made it, with fewer tables.
         file.with(tables)?;
         let (queue, requests) = mpsc::channel(QUEUE);
@@ -77,8 +80,7 @@ impl Store for RedbStore {
         Box::pin(async move {
             self.file.with(|database| {
                 let transaction = database.begin_read().map_err(failed)?;
-                let records = transaction.open_table(definition(range.table)).map_err(failed)?;
-                page(&records, range)
+                listed(&transaction, range)
             })
         })
     }
@@ -91,6 +93,39 @@ impl Store for RedbStore {
             done.await.map_err(|_| stopped())?
         })
     }
+
+    fn snapshot(&self) -> Pending<'_, Box<dyn Snapshot>> {
+        Box::pin(async move {
+            let closings = self.file.closings();
+            let transaction = self.file.with(|database| database.begin_read().map_err(failed))?;
+            let snapshot = RedbSnapshot { file: Arc::clone(&self.file), closings, transaction };
+            Ok(Box::new(snapshot) as Box<dyn Snapshot>)
+        })
+    }
+}
+
+/// The records at one moment, whose pages are not used again meanwhile.
+struct RedbSnapshot {
+    file: Arc<DatabaseFile>,
+    /// How often the file had been closed before.
+    closings: u64,
+    transaction: ReadTransaction,
+}
+
+impl Snapshot for RedbSnapshot {
+    fn list<'a>(&'a mut self, range: Range<'a>) -> Pending<'a, Vec<Keyed>> {
+        Box::pin(async move {
+            // As long as a transaction reads the file, it cannot be opened again.
+            if self.file.closings() != self.closings {
+                return Err(StoreError::Failed("the file failed while it was read".into()));
+            }
+            listed(&self.transaction, range)
+        })
+    }
+}
+
+fn listed(transaction: &ReadTransaction, range: Range<'_>) -> Result<Vec<Keyed>, StoreError> {
+    page(&transaction.open_table(definition(range.table)).map_err(failed)?, range)
 }
 
 /// The writer: a commit for all that waits, then their answers.
@@ -181,9 +216,19 @@ fn page(
 struct DatabaseFile {
     path: PathBuf,
     open: RwLock<Option<Database>>,
+    closings: AtomicU64,
 }
 
 impl DatabaseFile {
+    fn of(path: &Path) -> Self {
+        Self { path: path.to_owned(), open: RwLock::new(None), closings: AtomicU64::new(0) }
+    }
+
+    /// How often it was closed after a failure.
+    fn closings(&self) -> u64 {
+        self.closings.load(Ordering::Acquire)
+    }
+
     fn with<T>(&self, f: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
         {
             let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
@@ -214,6 +259,7 @@ impl DatabaseFile {
     }
 
     fn close(&self) {
+        self.closings.fetch_add(1, Ordering::AcqRel);
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

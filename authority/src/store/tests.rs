@@ -51,6 +51,10 @@ impl Store for Counting {
         self.writes_left.store(left - 1, Ordering::SeqCst);
         self.store.write(batch)
     }
+
+    fn snapshot(&self) -> Pending<'_, Box<dyn Snapshot>> {
+        self.store.snapshot()
+    }
 }
 
 fn store() -> (Arc<Counting>, Records) {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::audit::Author;
 use crate::resource::{Kind, read};
-use crate::store::{Change, IfExists, Keyed, Pending, Range, Store, Table};
+use crate::store::{Change, IfExists, Keyed, Pending, Range, Snapshot, Store, StoreError, Table};
 
 /// A store in memory, which counts the reads of token records and may write in the middle of one.
 #[derive(Default)]
@@ -57,6 +57,10 @@ impl Store for Memory {
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
         self.0.lock().unwrap().apply(batch);
         Box::pin(async { Ok(()) })
+    }
+
+    fn snapshot(&self) -> Pending<'_, Box<dyn Snapshot>> {
+        Box::pin(async { Err(StoreError::Failed("no snapshots".into())) })
     }
 }
 

@@ -32,6 +32,7 @@ enum Fault {
     ReplaceCheckedBeforehand,
     ExpectCheckedBeforehand,
     SeenInside,
+    SnapshotIsLive,
 }
 
 use Fault::*;
@@ -65,6 +66,7 @@ const FAULTS: &[(Fault, &str)] = &[
     (ReplaceCheckedBeforehand, "no_replacement_is_lost"),
     (ExpectCheckedBeforehand, "batch_that_expects_what_another_one_changes_fails"),
     (SeenInside, "reader_sees_a_batch_as_a_whole"),
+    (SnapshotIsLive, "snapshot_shows_no_later_write"),
 ];
 
 /// A store in memory, with a fault.
@@ -255,6 +257,23 @@ impl Store for Faulty {
 
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
         Box::pin(self.written(batch))
+    }
+
+    fn snapshot(&self) -> Pending<'_, Box<dyn Snapshot>> {
+        let live = Live(Arc::clone(&self.store));
+        match self.fault {
+            SnapshotIsLive => Box::pin(async move { Ok(Box::new(live) as Box<dyn Snapshot>) }),
+            _ => self.store.snapshot(),
+        }
+    }
+}
+
+/// A snapshot that is none.
+struct Live(Arc<MemoryStore>);
+
+impl Snapshot for Live {
+    fn list<'a>(&'a mut self, range: Range<'a>) -> Pending<'a, Vec<Keyed>> {
+        self.0.list(range)
     }
 }
 

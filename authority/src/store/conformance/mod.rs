@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Change, Keyed, MemoryStore, Pages, Pending, Range, RedbStore, Store, StoreError, Table,
+    Change, Keyed, MemoryStore, Pages, Pending, Range, RedbStore, Snapshot, Store, StoreError,
+    Table,
 };
 
 /// A store to check. It is empty, and is used by nothing else meanwhile.

@@ -26,6 +26,7 @@ pub(super) const RULES: &[(&str, Check)] = by_name![
     condition_sees_the_changes_before_it_in_its_batch,
     error_names_the_first_condition_that_does_not_hold,
     acknowledged_batch_is_there_for_the_next_process,
+    snapshot_shows_no_later_write,
 ];
 
 async fn read_returns_what_was_written(space: Space) -> Result<(), Seen> {
@@ -291,4 +292,22 @@ async fn acknowledged_batch_is_there_for_the_next_process(space: Space) -> Resul
     let prefix = &space.key("");
     let found = store.list(Range { table: TABLE, prefix, after: None, limit: 10 }).await?;
     equal("the records", &found, &vec![(space.key("a"), "2".into())])
+}
+
+async fn snapshot_shows_no_later_write(space: Space) -> Result<(), Seen> {
+    let keys: Vec<_> = (0..5).map(|number| format!("{number}")).collect();
+    space.write(keys.iter().map(|key| space.put(key, "before")).collect::<Vec<_>>()).await?;
+    let mut snapshot = space.store().snapshot().await?;
+    let prefix = space.key("");
+    let range = Range { table: TABLE, prefix: &prefix, after: None, limit: 2 };
+    let first = snapshot.list(range).await?;
+    space.write([space.remove("2"), space.put("3", "after"), space.put("5", "after")]).await?;
+    let after = first.last().map(|(key, _)| key.clone());
+    let rest = snapshot.list(Range { after: after.as_deref(), limit: 10, ..range }).await?;
+    let must: Vec<_> = keys.iter().map(|key| (space.key(key), "before".into())).collect();
+    equal("the records of a snapshot", &[first, rest].concat(), &must)?;
+    drop(snapshot);
+    let now = space.store().snapshot().await?.list(Range { limit: 10, ..range }).await?;
+    equal("how many records a later snapshot has", &now.len(), &5)?;
+    space.is("3", Some("after")).await
 }

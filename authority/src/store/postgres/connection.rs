@@ -44,6 +44,9 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 
+/// What the server's list of sessions shows.
+pub(super) const APPLICATION: &str = "endorse";
+
 /// Limits that the server keeps, also if the authority is gone; by SET, since poolers refuse them at the login. And no scans of small
 /// tables: a SERIALIZABLE transaction would conflict with everything that is written to them.
 const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '2s'; \
@@ -136,7 +139,7 @@ impl Server {
             Host::Tcp(name) => config.host(name),
             Host::Unix(directory) => config.host_path(directory),
         };
-        config.port(port).application_name("endorse");
+        config.port(port).application_name(APPLICATION);
         config.connect_timeout(self.limits.connect).tcp_user_timeout(TCP_USER_TIMEOUT);
         config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL);
         config.keepalives_retries(KEEPALIVE_RETRIES);

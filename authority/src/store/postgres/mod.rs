@@ -4,10 +4,12 @@
 //! one database. Conditions are evaluated here, by the same code as for the other stores, on the records that the transaction has read.
 //! Keys are `bytea`, so that the order is that of their bytes, whatever the collation of the database.
 
+mod alone;
 mod connection;
 mod fault;
 mod reader;
 mod schema;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -19,13 +21,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use self::connection::{Limits, Server};
+use self::connection::{Limits, Link, Server};
 use self::fault::Fault;
 use self::reader::Readers;
 use self::writer::{GROUP, Request, Writer};
-use super::{Change, Keyed, Pending, Range, Store, StoreError, Table};
+use super::{Change, Keyed, Pending, Range, Snapshot, Store, StoreError, Table};
 use crate::config::PostgresSettings;
 
 /// Batches that wait for the writer: those of the next transaction.
@@ -48,6 +51,20 @@ impl PostgresStore {
         Self::open_within(settings, id, Limits::default()).await
     }
 
+    /// As [`Self::open`], for a command that must be alone: no authority may be connected, and none that is hidden, for example by a
+    /// pooler, can write any more.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; an authority uses the database.
+    pub async fn open_alone(settings: &PostgresSettings, id: &str) -> Result<Self, StoreError> {
+        let server = Arc::new(Server::new(settings, Limits::default()));
+        let link = server.first_link().await?;
+        schema::check(&link).await?;
+        alone::wait_for_sessions_to_end(&link).await?;
+        alone::stop_writers(&link).await?;
+        Self::with(server, link, id).await
+    }
+
     async fn open_within(
         settings: &PostgresSettings,
         id: &str,
@@ -56,6 +73,11 @@ impl PostgresStore {
         let server = Arc::new(Server::new(settings, limits));
         let link = server.first_link().await?;
         schema::check(&link).await?;
+        Self::with(server, link, id).await
+    }
+
+    async fn with(server: Arc<Server>, link: Link, id: &str) -> Result<Self, StoreError> {
+        let limits = server.limits;
         let writer = Writer::claim(Arc::clone(&server), link, id).await?;
         let (queue, requests) = mpsc::channel(QUEUE);
         tokio::spawn(writer.run(requests));
@@ -143,29 +165,8 @@ impl Store for PostgresStore {
 
     fn list<'a>(&'a self, range: Range<'a>) -> Pending<'a, Vec<Keyed>> {
         Box::pin(async move {
-            let Range { table, prefix, after, limit } = range;
-            let table = schema::name(table);
-            let statement = format!(
-                "SELECT key, value FROM {table} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3"
-            );
-            // The first key after another one is that with a zero behind it.
-            let first = match after.filter(|after| *after >= prefix) {
-                Some(after) => [after.as_bytes(), &[0]].concat(),
-                None => prefix.as_bytes().to_vec(),
-            };
-            let (end, limit) = (end_of(prefix), i64::try_from(limit).unwrap_or(i64::MAX));
-            let parameters: [connection::Parameter<'_>; 3] =
-                [(&first, Type::BYTEA), (&end, Type::BYTEA), (&limit, Type::INT8)];
-            let rows = self.readers.rows(&statement, &parameters).await?;
-            rows.iter()
-                .map(|row| {
-                    let key = String::from_utf8(row.try_get(0).map_err(Fault::from)?);
-                    let key = key.map_err(|_| {
-                        StoreError::Unreadable(format!("{table}: a key is not UTF-8"))
-                    })?;
-                    Ok((key, row.try_get(1).map_err(Fault::from)?))
-                })
-                .collect()
+            let page = Page::of(range);
+            page.records(&self.readers.rows(&page.statement, &page.parameters()).await?)
         })
     }
 
@@ -183,6 +184,52 @@ impl Store for PostgresStore {
             let verdict = timeout_at(deadline, done).await;
             verdict.map_err(|_| slow("a write was not answered"))?.map_err(|_| stopped())?
         })
+    }
+
+    fn snapshot(&self) -> Pending<'_, Box<dyn Snapshot>> {
+        Box::pin(async move {
+            let snapshot = snapshot::PostgresSnapshot::begin(self.readers.server()).await?;
+            Ok(Box::new(snapshot) as Box<dyn Snapshot>)
+        })
+    }
+}
+
+/// The statement for a range.
+struct Page {
+    table: String,
+    statement: String,
+    first: Vec<u8>,
+    end: Vec<u8>,
+    limit: i64,
+}
+
+impl Page {
+    fn of(Range { table, prefix, after, limit }: Range<'_>) -> Self {
+        let table = schema::name(table);
+        let statement = format!(
+            "SELECT key, value FROM {table} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3"
+        );
+        // The first key after another one is that with a zero behind it.
+        let first = match after.filter(|after| *after >= prefix) {
+            Some(after) => [after.as_bytes(), &[0]].concat(),
+            None => prefix.as_bytes().to_vec(),
+        };
+        let (end, limit) = (end_of(prefix), i64::try_from(limit).unwrap_or(i64::MAX));
+        Self { table, statement, first, end, limit }
+    }
+
+    fn parameters(&self) -> [connection::Parameter<'_>; 3] {
+        [(&self.first, Type::BYTEA), (&self.end, Type::BYTEA), (&self.limit, Type::INT8)]
+    }
+
+    fn records(&self, rows: &[Row]) -> Result<Vec<Keyed>, StoreError> {
+        let record = |row: &Row| {
+            let key = String::from_utf8(row.try_get(0).map_err(Fault::from)?);
+            let unreadable = |_| format!("{}: a key is not UTF-8", self.table);
+            let key = key.map_err(unreadable).map_err(StoreError::Unreadable)?;
+            Ok((key, row.try_get(1).map_err(Fault::from)?))
+        };
+        rows.iter().map(record).collect()
     }
 }
 

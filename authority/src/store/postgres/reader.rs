@@ -31,6 +31,10 @@ impl Readers {
         Self { server, slots: Default::default(), next: AtomicUsize::new(0) }
     }
 
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
     /// The rows of a statement that changes nothing, which is repeated if its connection is lost.
     pub(super) async fn rows(
         &self,

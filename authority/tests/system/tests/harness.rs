@@ -38,7 +38,7 @@ pub(crate) struct Harness {
     pub(crate) ahead: Arc<AtomicI64>,
     /// The store, in which something can happen before a write.
     pub(crate) meanwhile: Arc<Meanwhile>,
-    stop: watch::Sender<bool>,
+    pub(crate) stop: watch::Sender<bool>,
     pub(crate) served: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
@@ -87,9 +87,25 @@ impl Harness {
         Self::build(None, |settings| settings.store = store).await
     }
 
+    /// With the records in this store, in a data directory that an authority has used.
+    pub(crate) async fn at(data: &Path, store: StoreSettings) -> Self {
+        Self::build(None, |settings| {
+            settings.data_dir = data.to_owned();
+            settings.store = store;
+        })
+        .await
+    }
+
     async fn build(log: Option<(&Path, usize)>, change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let data_dir = dir.path().join("data");
+        let mut settings = Settings {
+            data_dir: dir.path().join("data"),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            cluster_name: Some("test.example".parse().unwrap()),
+            join_timeout: Duration::from_secs(30),
+            ..Settings::new(&Start::default()).unwrap()
+        };
+        change(&mut settings);
         let ahead = Arc::new(AtomicI64::new(0));
         let clock = {
             let (ahead, system) = (Arc::clone(&ahead), Clock::system());
@@ -97,7 +113,7 @@ impl Harness {
         };
         let (log, rows) = match log {
             Some((log, rows)) => (log.to_owned(), rows),
-            None => (data_dir.join("audit.jsonl"), usize::MAX),
+            None => (settings.data_dir.join("audit.jsonl"), usize::MAX),
         };
         let (sender, wrapped) = mpsc::channel();
         let parts = Parts {
@@ -112,14 +128,6 @@ impl Harness {
                 Box::new(move |_| Ok(AuditLog::open(&log)?.with_max_waiting(rows)))
             },
         };
-        let mut settings = Settings {
-            data_dir,
-            listen: "127.0.0.1:0".parse().unwrap(),
-            cluster_name: Some("test.example".parse().unwrap()),
-            join_timeout: Duration::from_secs(30),
-            ..Settings::new(&Start::default()).unwrap()
-        };
-        change(&mut settings);
         let assembled = assemble(settings, parts).await.unwrap();
         let (authority, address) = (Arc::clone(&assembled.authority), assembled.address);
         let bundle_address = assembled.bundle_address;

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use authority::store::{Change, Keyed, Pages, Pending, Range, Records, Store, Table};
+use authority::store::{Change, Keyed, Pages, Pending, Range, Records, Snapshot, Store, Table};
 
 /// What happens.
 pub(crate) type Event = Box<dyn FnOnce(Records) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
@@ -70,5 +70,9 @@ impl Store for Meanwhile {
             }
             self.store.write(batch).await
         })
+    }
+
+    fn snapshot(&self) -> Pending<'_, Box<dyn Snapshot>> {
+        self.store.snapshot()
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use authority::cluster::{Cluster, Origin};
+use authority::config::StoreSettings;
 use authority::data_directory::DataDirectory;
 use authority::issue::JwtSettings;
 use authority::resource::{JoinMethod, Kind, Target};
@@ -36,7 +37,15 @@ async fn data_directory_of_0_1_0_is_read_and_given_indexes() {
     data_of_0_1_0(directory.path());
     let lock = directory.lock().unwrap();
     let now = Clock::system().now();
-    let cluster = Cluster::open(&directory, &lock, None, JwtSettings::default(), now).unwrap();
+    let cluster = Cluster::open(
+        &directory,
+        &lock,
+        None,
+        &StoreSettings::Embedded,
+        JwtSettings::default(),
+        now,
+    )
+    .unwrap();
     assert_eq!(cluster.origin, Origin::Found);
     assert_eq!(cluster.issuer.cluster().as_str(), "fixture.example");
     // By this number alone version 0.1.0 refuses the directory: "has layout 2, not 1".
