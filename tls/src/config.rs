@@ -106,6 +106,12 @@ fn server_provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
+/// What CAs sign of a document of the trust chain.
+#[must_use]
+pub fn trust_document_message(document: &[u8]) -> Vec<u8> {
+    [b"endorse.v1 trust document", document].concat()
+}
+
 /// The label of the exporter that binds a join to its connection, RFC 8446 section 7.5.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-endorse-join-v1";
 

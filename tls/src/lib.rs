@@ -22,7 +22,7 @@ mod trust;
 pub use application::{Application, is_http2};
 pub use config::{
     AUTHORITY_NAME, EXPORTER_LABEL, authority_name, client_config, identity, join_exporter,
-    server_config, web_server_config,
+    server_config, trust_document_message, web_server_config,
 };
 pub use error::ConfigError;
 pub use pin::{CaPin, InvalidPin, UnreadableCertificate};

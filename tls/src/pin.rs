@@ -26,6 +26,19 @@ impl CaPin {
     }
 }
 
+/// The SHA-256 itself.
+impl From<[u8; 32]> for CaPin {
+    fn from(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+}
+
+impl From<CaPin> for [u8; 32] {
+    fn from(CaPin(digest): CaPin) -> Self {
+        digest
+    }
+}
+
 impl FromStr for CaPin {
     type Err = InvalidPin;
 

@@ -17,6 +17,7 @@ const PACKAGES: [Package; 16] = [
             "endorse/v1/join.proto",
             "endorse/v1/identity.proto",
             "endorse/v1/workload.proto",
+            "endorse/v1/trust.proto",
             "endorse/v1/admin.proto",
         ],
         generated: "endorse.v1.rs",

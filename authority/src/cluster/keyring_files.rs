@@ -20,7 +20,7 @@ use super::issue_failure;
 use crate::data_directory::{read_private, replace_private};
 use crate::issue::{
     CaState, Dated, IssueError, JwtAlgorithm, JwtKey, JwtPublicKey, Keyring, KeyringStore, Keys,
-    Ring, SshCa, X509Ca,
+    Ring, SshCa, TrustChain, X509Ca,
 };
 use crate::resource::Timestamp;
 
@@ -36,6 +36,8 @@ struct Record {
     /// [`Keys::fingerprint`], hexadecimal: what the number stands for.
     fingerprint: String,
     jwt: Vec<KeyRecord>,
+    #[serde(default)]
+    chain: TrustChain,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,20 +70,25 @@ impl KeyringFiles {
         now: OffsetDateTime,
     ) -> Result<Keyring, Failure> {
         let record = self.record()?;
-        let (jwt, sequence, known) = match record {
-            Some(Record { sequence, fingerprint, jwt }) => {
-                (self.ring(jwt, algorithm)?, sequence, fingerprint)
+        let (jwt, sequence, known, chain) = match record {
+            Some(Record { sequence, fingerprint, jwt, chain }) => {
+                (self.ring(jwt, algorithm)?, sequence, fingerprint, chain)
             }
             None => {
                 let key = JwtKey::generate(algorithm).map_err(issue_failure)?;
                 info!(%algorithm, key_id = key.public().key_id(), "created a key for JWTs");
-                (Ring::new(key, now), 0, String::new())
+                (Ring::new(key, now), 0, String::new(), TrustChain::default())
             }
         };
         let since = x509.not_before();
         let (ssh, ssh_host) = (Ring::new(ssh, since), Ring::new(ssh_host, since));
-        let mut keys = Keys { x509: Ring::new(x509, since), ssh, ssh_host, jwt, sequence };
-        if fingerprint(&keys).map_err(issue_failure)? != known {
+        let mut keys = Keys { x509: Ring::new(x509, since), ssh, ssh_host, jwt, sequence, chain };
+        // No CA of the past vouches for one that was put in its place in the directory.
+        let is_continued = keys.chain.ends_with(&keys);
+        if !is_continued {
+            keys.chain = TrustChain::begin(&keys).map_err(issue_failure)?;
+        }
+        if !is_continued || fingerprint(&keys).map_err(issue_failure)? != known {
             keys.sequence = keys.sequence.saturating_add(1);
             let path = self.directory.join(RECORD);
             self.store(&keys)
@@ -183,7 +190,8 @@ impl KeyringStore for KeyringFiles {
             jwt.push(KeyRecord { key_id, state, since, algorithm, public_key });
         }
         let fingerprint = fingerprint(keys).map_err(io::Error::other)?;
-        let record = Record { sequence: keys.sequence, fingerprint, jwt };
+        let record =
+            Record { sequence: keys.sequence, fingerprint, jwt, chain: keys.chain.clone() };
         let record = serde_json::to_vec_pretty(&record).map_err(io::Error::other)?;
         replace_private(&self.directory.join(RECORD), &record)?;
         if let Err(cause) = self.remove_unused(&used) {

@@ -115,7 +115,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::issue::{CaKey, JwtAlgorithm, JwtKey, Ring, SshCa};
+    use crate::issue::{CaKey, JwtAlgorithm, JwtKey, Ring, SshCa, TrustChain};
 
     const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
 
@@ -133,6 +133,7 @@ mod tests {
             ),
             jwt: Ring::new(jwt(JwtAlgorithm::Es256), NOW).with_next(jwt(JwtAlgorithm::Rs256), NOW),
             sequence: 7,
+            chain: TrustChain::default(),
         }
     }
 

@@ -195,6 +195,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
+    use crate::issue::TrustChain;
     use crate::issue::{CaKey, ClusterName, JwtAlgorithm, JwtSettings, Keyring, Keys, Ring};
     use crate::issue::{SshCa, X509Ca};
     use crate::resource::{BotSpec, Metadata, Timestamp};
@@ -211,7 +212,14 @@ mod tests {
         let ssh_host = SshCa::of_hosts(&cluster, &CaKey::generate().unwrap()).unwrap();
         let (ssh, ssh_host) = (Ring::new(ssh, NOW), Ring::new(ssh_host, NOW));
         let x509 = Ring::new(x509, NOW);
-        let keyring = Keyring::new(Keys { x509, ssh, ssh_host, jwt, sequence: 1 });
+        let keyring = Keyring::new(Keys {
+            x509,
+            ssh,
+            ssh_host,
+            jwt,
+            sequence: 1,
+            chain: TrustChain::default(),
+        });
         let issuer = issuer.map(|url| url.parse().unwrap());
         Issuer::with(cluster, keyring, JwtSettings { algorithm, issuer })
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use super::{IssueError, JwtKey, SshCa, X509Ca};
+use super::{IssueError, JwtKey, SshCa, TrustChain, X509Ca};
 
 /// The state of a CA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +156,8 @@ pub struct Keys {
     pub jwt: Ring<JwtKey>,
     /// Grows with each change: readers of the trust bundle tell an older one by it.
     pub sequence: u64,
+    /// How peers get from the CAs of the past to these.
+    pub chain: TrustChain,
 }
 
 impl Keys {
@@ -220,8 +222,8 @@ impl Keyring {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the CAs. Certificates issued from now on are signed by the new ones. The sequence number is the next one,
-    /// whatever these have.
+    /// Replaces the CAs. Certificates issued from now on are signed by the new ones. The sequence number and the chain follow
+    /// the present ones, whatever these have.
     ///
     /// # Errors
     /// They cannot be stored; the old ones stay in use.
@@ -237,7 +239,9 @@ impl Keyring {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.keys();
         let Some(keys) = change(&old)? else { return Ok(()) };
-        let keys = Keys { sequence: old.sequence.saturating_add(1), ..keys };
+        let sequence = old.sequence.saturating_add(1);
+        let chain = old.chain.extended(&old, &keys).map_err(io::Error::other)?;
+        let keys = Keys { sequence, chain, ..keys };
         if let Some(store) = &self.store {
             store.store(&keys)?;
         }

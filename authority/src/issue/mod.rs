@@ -12,6 +12,7 @@ mod ssh;
 mod subject;
 mod subject_key;
 mod svid;
+mod trust_chain;
 mod x509;
 
 use std::fmt;
@@ -37,6 +38,7 @@ pub use ssh::SshCa;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
 pub use subject_key::{Ed25519Key, SubjectKey, SubjectKeyError};
 pub use svid::{SshHostCertificate, SvidNames, SvidSubject, X509Svid};
+pub use trust_chain::{Link, TrustChain};
 pub use x509::{ServerLeaf, X509Ca, serial_text};
 
 /// The lifetime that a host asks for; its profile's default if it asks for none.
@@ -221,6 +223,7 @@ impl Issuer {
             ssh_host: Ring::new(ssh_host, since),
             jwt: Ring::new(jwt, since),
             sequence: 1,
+            chain: TrustChain::default(),
         };
         Self::with(cluster, Keyring::new(keys), JwtSettings::default())
     }

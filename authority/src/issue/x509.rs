@@ -7,7 +7,7 @@ use const_oid::db::rfc4519::{COMMON_NAME, ORGANIZATION_NAME};
 use der::asn1::Ia5String;
 use der::{Decode, Encode};
 use p256::PublicKey;
-use p256::ecdsa::DerSignature;
+use p256::ecdsa::{DerSignature, SigningKey};
 use rustls_pki_types::{
     CertificateDer, PrivatePkcs8KeyDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
 };
@@ -138,6 +138,11 @@ impl X509Ca {
     /// The CA's certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// What signs.
+    pub(super) fn signer(&self) -> &SigningKey {
+        self.key.signer()
     }
 
     /// The public key in it.

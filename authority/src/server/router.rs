@@ -14,6 +14,7 @@ use proto::teleport::legacy::join_service_server::{
 };
 use proto::v1::identity_service_server::{IdentityServiceServer, SERVICE_NAME as IDENTITY};
 use proto::v1::join_service_server::{JoinServiceServer, SERVICE_NAME as JOIN};
+use proto::v1::trust_service_server::{SERVICE_NAME as TRUST, TrustServiceServer};
 use proto::v1::workload_service_server::{SERVICE_NAME as WORKLOAD, WorkloadServiceServer};
 use tokio::sync::watch;
 use tonic::body::Body;
@@ -26,6 +27,7 @@ use crate::service::Authority;
 use crate::wire::endorse_v1;
 use crate::wire::status::{too_costly, too_many_calls, unknown_service};
 use crate::wire::teleport::{self, calls::Services as Calls};
+use crate::wire::trust::Trust;
 use crate::wire::web::{self, WebApi};
 use crate::wire::workload::Workloads;
 
@@ -35,6 +37,7 @@ pub struct Hosts {
     join: JoinServiceServer<endorse_v1::Hosts>,
     identity: IdentityServiceServer<endorse_v1::Hosts>,
     workload: WorkloadServiceServer<Workloads>,
+    trust: TrustServiceServer<Trust>,
     teleport_join: TeleportJoinServer<teleport::join_v1::Joins>,
     legacy_join: LegacyJoinServer<teleport::legacy::Joins>,
     calls: Calls,
@@ -78,6 +81,7 @@ impl Service<Request<Body>> for Hosts {
             JOIN => self.join.call(request),
             IDENTITY => self.identity.call(request),
             WORKLOAD => self.workload.call(request),
+            TRUST => self.trust.call(request),
             TELEPORT_JOIN => self.teleport_join.call(request),
             LEGACY_JOIN => self.legacy_join.call(request),
             service if Calls::has(service) => self.calls.call(service, request),
@@ -96,6 +100,8 @@ impl Hosts {
             identity: IdentityServiceServer::new(endorse_v1::Hosts(authority()))
                 .max_decoding_message_size(MAX_MESSAGE),
             workload: WorkloadServiceServer::new(Workloads(authority()))
+                .max_decoding_message_size(MAX_MESSAGE),
+            trust: TrustServiceServer::new(Trust(authority()))
                 .max_decoding_message_size(MAX_MESSAGE),
             teleport_join: TeleportJoinServer::new(teleport::join_v1::Joins(authority()))
                 .max_decoding_message_size(MAX_MESSAGE),

@@ -6,6 +6,7 @@ mod conversation;
 pub(crate) mod endorse_v1;
 pub(crate) mod status;
 pub(crate) mod teleport;
+pub(crate) mod trust;
 pub(crate) mod web;
 pub(crate) mod workload;
 

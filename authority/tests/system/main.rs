@@ -35,5 +35,6 @@ mod tests {
     mod teleport;
     mod teleport_calls;
     mod terminal;
+    mod trust_chain;
     mod workload;
 }
