@@ -1,8 +1,10 @@
 //! The CAs that a host trusts once it has joined: those of its trust bundle.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use agent::ceremony::authenticated::Denied;
 use agent::ceremony::client::Client;
 use agent::config::Trust;
 use agent::credential::identity::Identity;
@@ -14,6 +16,7 @@ use anyhow::{Context, Result, ensure};
 use authority::assemble::{Parts, assemble};
 use authority::config::{Settings, Start};
 use authority::issue::{CaKey, Keys, X509Ca};
+use authority::service::Authority;
 use host::clock::Clock;
 use host::exit::Failure;
 use testkit::swtpm::{Factory, Kind, Maker};
@@ -28,6 +31,7 @@ struct Successor {
     address: String,
     /// The CA from before, and its own, DER.
     cas: [Vec<u8>; 2],
+    authority: Arc<Authority>,
     _stop: watch::Sender<bool>,
 }
 
@@ -43,10 +47,20 @@ impl Successor {
         let keys = Keys::clone(&issuer.keyring().keys());
         let x509 = keys.x509.with_next(next, now).activated(now);
         issuer.keyring().replace(Keys { x509, ..keys })?;
-        let address = assembled.address.to_string();
+        let (address, authority) =
+            (assembled.address.to_string(), Arc::clone(&assembled.authority));
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(assembled.serve(stopped));
-        Ok(Self { address, cas, _stop: stop })
+        Ok(Self { address, cas, authority, _stop: stop })
+    }
+
+    /// Trusts its own CA only.
+    fn retire(&self) -> Result<()> {
+        let keyring = self.authority.issuer.keyring();
+        let keys = Keys::clone(&keyring.keys());
+        let x509 =
+            keys.x509.without_retired_before(Clock::system().now() + Duration::from_secs(60));
+        Ok(keyring.replace(Keys { x509, ..keys })?)
     }
 }
 
@@ -87,9 +101,6 @@ async fn authority_with_another_ca_renews_if_the_bundle_has_it() -> Result<()> {
     let (tpm, end) = TpmThread::open_async(&tcti, Meter::default(), Audience::Person).await?;
     let connect = |identity| client.authenticate(&tpm, identity, Passwords::default());
 
-    let refused = connect(&joined).await.err().context("a CA that nothing vouches for")?;
-    ensure!(refused.message.contains("than the pinned one"), "{refused}");
-
     let [before, own] = &successor.cas;
     let prepared = with_bundle(&joined, &successor.cas)?;
     let renewed = connect(&prepared).await?.renew(&prepared, TTL).await.map_err(Failure::from)?;
@@ -101,5 +112,58 @@ async fn authority_with_another_ca_renews_if_the_bundle_has_it() -> Result<()> {
     ensure!(renewed.trusted(&pins).map_err(anyhow::Error::msg)? == bundle.pins());
     connect(&renewed).await?.who_am_i().await.map_err(Failure::from)?;
     end.close().await;
+    Ok(())
+}
+
+/// A host with a bundle from before a rotation, and one with a pin from before it: what led from the old CA to the new one is
+/// signed by both.
+#[tokio::test(flavor = "multi_thread")]
+async fn host_that_missed_a_rotation_follows_the_trust_chain() -> Result<()> {
+    let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::P256)?.start()?;
+    let mut world = World::new(programs!())?;
+    world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
+    world.stop()?;
+    let joined = Storage::identity(&world.path("storage"))?.context("no identity")?;
+    let successor = Successor::of(world.path("data")).await?;
+    successor.retire()?;
+
+    let client = |pin: &str| {
+        let pins = Trust::Pins(vec![pin.parse()?]);
+        anyhow::Ok(Client::new(vec![successor.address.clone()], &pins)?)
+    };
+    let tcti = swtpm.tcti().parse()?;
+    let (tpm, end) = TpmThread::open_async(&tcti, Meter::default(), Audience::Person).await?;
+    let connected = client(world.pin())?;
+    // The certificate of the identity is of the retired CA: the authority refuses it, and the agent joins again.
+    let mut asleep = connected.authenticate(&tpm, &joined, Passwords::default()).await?;
+    let denied = asleep.renew(&joined, TTL).await.err().context("a certificate of a retired CA")?;
+    ensure!(matches!(denied, Denied::IdentityGone(_)), "{denied:?}");
+    end.close().await;
+    let join = |pin: &str, storage: &str| {
+        let storage = world.path(storage);
+        world.agent(&[
+            "join",
+            "--tpm",
+            &swtpm.tcti(),
+            "--authority",
+            &successor.address,
+            "--ca-pin",
+            pin,
+            "--token",
+            "t",
+            "--storage",
+            &storage.display().to_string(),
+        ])
+    };
+    let said = tokio::task::block_in_place(|| join(world.pin(), "late"))?;
+    said.success()?;
+    let late = Storage::identity(&world.path("late"))?.context("no identity")?;
+    ensure!(late.x509_cas().eq([successor.cas[1].as_slice()]), "the bundle is not the new one");
+    // A pin that is of no CA of this cluster leads nowhere.
+    let stranger = format!("sha256:{}", "ab".repeat(32));
+    let said = tokio::task::block_in_place(|| join(&stranger, "other"))?;
+    let [what, _] = said.failure(69)?;
+    ensure!(what.contains("another CA than the pinned one"), "{what}");
     Ok(())
 }

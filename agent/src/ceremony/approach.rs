@@ -20,6 +20,7 @@ use crate::ceremony::endorse_v1;
 use crate::ceremony::route::{ClusterServer, Route, auth_service_name};
 #[cfg(feature = "teleport")]
 use crate::ceremony::teleport::fetch_cas;
+use crate::ceremony::trust_chain::present_cas;
 use crate::config::{FirstContact, Protocol, SystemRoots};
 use crate::file_access::{FileAccess, SHORT_TIMEOUT};
 use crate::parts;
@@ -206,7 +207,7 @@ impl Client {
         for offset in 0..addresses.len() {
             let index = (first + offset) % addresses.len();
             let Some(address) = addresses.get(index) else { continue };
-            match open(address, approach).await {
+            match self.open(address, approach).await {
                 Ok(connection) => {
                     history.first.store(index, Ordering::Relaxed);
                     history.failed.store(false, Ordering::Relaxed);
@@ -221,6 +222,57 @@ impl Client {
         }
         history.failed.store(true, Ordering::Relaxed);
         Err(telling.unwrap_or_else(|| Failure::bug("no authority address").into()))
+    }
+
+    /// Connects by an approach. If the authority there has another CA than those that the host trusts, that may be one to which
+    /// they have led.
+    async fn open(&self, address: &str, approach: &Approach) -> Result<Connection, Unopened> {
+        let Approach::Authority(trust, identity) = approach else {
+            return open(address, approach).await;
+        };
+        let configured = pins_of(trust);
+        let trusted = self.present(&configured);
+        let by = |trusted: &[CaPin]| match trusted == configured {
+            true => approach.clone(),
+            false => Approach::Authority(ServerTrust::Pins(trusted.to_vec()), identity.clone()),
+        };
+        let unopened = match open(address, &by(&trusted)).await {
+            Err(unopened) if unopened.is_of_unknown_ca => unopened,
+            opened => return opened,
+        };
+        let present = match present_cas(address, &trusted).await {
+            Ok(Some(bundle)) => bundle.pins().to_vec(),
+            Ok(None) => return Err(unopened),
+            Err(failure) => {
+                if let Some(log) = self.log() {
+                    log.debug("no way to the CA of the server", &[("reason", &failure.message)]);
+                }
+                return Err(unopened);
+            }
+        };
+        let connection = open(address, &by(&present)).await?;
+        if let Some(log) = self.log() {
+            let list = |pins: &[CaPin]| {
+                pins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            };
+            let (from, to) = (list(&trusted), list(&present));
+            log.info("the CA of the authority was replaced", &[("trusted", &from), ("now", &to)]);
+        }
+        self.history().follow(configured, present);
+        Ok(connection)
+    }
+}
+
+/// The CAs that are trusted, by their keys.
+fn pins_of(trust: &ServerTrust) -> Vec<CaPin> {
+    match trust {
+        ServerTrust::Pins(pins) => pins.clone(),
+        ServerTrust::Certificates(certificates) => {
+            certificates.iter().filter_map(|ca| CaPin::of_certificate(ca).ok()).collect()
+        }
+        ServerTrust::PublicCas(_) | ServerTrust::InsideTls(_) | ServerTrust::Unverified => {
+            Vec::new()
+        }
     }
 }
 

@@ -79,6 +79,7 @@ impl Client {
         let certified = certified(tpm, key, identity)?;
         let (connection, authority) =
             self.connect(&Approach::Authority(trust, Some(certified))).await?;
+        let trusted = self.present(&trusted);
         Ok(Authenticated {
             workloads: WorkloadServiceClient::with_origin(
                 connection.channel.clone(),

@@ -1,7 +1,7 @@
 //! A host's way to its authority: it joins by it, and asks whether it can be reached.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use host::clock;
@@ -44,6 +44,21 @@ pub(super) struct History {
     /// Whether the server has refused an RSA attestation key too: the algorithm is not what it refuses.
     pub(super) rsa_refused: AtomicBool,
     chain: StoredChain,
+    followed: Mutex<Option<Followed>>,
+}
+
+/// CAs that were replaced, and those to which they have led.
+#[derive(Clone, Debug)]
+struct Followed {
+    from: Vec<CaPin>,
+    to: Vec<CaPin>,
+}
+
+impl History {
+    /// Remembers that these CAs have led to those.
+    pub(super) fn follow(&self, from: Vec<CaPin>, to: Vec<CaPin>) {
+        *self.followed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Followed { from, to });
+    }
 }
 
 impl Client {
@@ -96,6 +111,13 @@ impl Client {
         &self.history
     }
 
+    /// The CAs to which these have led, as far as an earlier connection has shown it; otherwise the same.
+    pub(super) fn present(&self, trusted: &[CaPin]) -> Vec<CaPin> {
+        let followed = self.history.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let to = followed.as_ref().filter(|followed| followed.from == trusted);
+        to.map_or_else(|| trusted.to_vec(), |followed| followed.to.clone())
+    }
+
     /// The pins of the configured CAs of the cluster; none if the server is verified by its public name.
     #[must_use]
     pub fn pins(&self) -> &[CaPin] {
@@ -141,8 +163,9 @@ impl Client {
             ttl,
             at: clock::now().unix_timestamp(),
         };
+        let present = self.present(self.pins());
         let voucher = match &self.contact {
-            FirstContact::ClusterCas { pins, .. } => Voucher::ClusterCas(pins),
+            FirstContact::ClusterCas { .. } => Voucher::ClusterCas(&present),
             FirstContact::PublicName => Voucher::PublicName,
         };
         let credentials = verify(issued, &key, voucher)?;

@@ -20,7 +20,9 @@ use tonic::Status;
 use crate::ceremony::channel::Channel;
 use crate::ceremony::handshake::{self, Behind, Stream};
 use crate::ceremony::route::{Hop, Naming, Route, Search};
-use crate::ceremony::tls_failure::{handshake_failure, may_be_teleport, not_accepted};
+use crate::ceremony::tls_failure::{
+    handshake_failure, is_unknown_ca, may_be_teleport, not_accepted,
+};
 use crate::ceremony::upgrade::{self, Kind};
 use crate::ceremony::wording::{TELEPORT, Wording};
 
@@ -66,6 +68,8 @@ pub struct Unopened {
     is_answered: bool,
     /// Whether the server is one of Teleport.
     pub(super) is_teleport: IsTeleport,
+    /// Whether the server has a certificate of a CA that is not trusted.
+    pub(super) is_of_unknown_ca: bool,
 }
 
 /// What a failed connection shows of a server.
@@ -91,12 +95,12 @@ impl Unopened {
     }
 
     const fn silent(failure: Failure) -> Self {
-        Self { failure, is_answered: false, is_teleport: IsTeleport::No }
+        Self { failure, is_answered: false, is_teleport: IsTeleport::No, is_of_unknown_ca: false }
     }
 
     /// A peer answered, and is not the server that is meant.
-    pub(super) const fn answered(failure: Failure) -> Self {
-        Self { failure, is_answered: true, is_teleport: IsTeleport::No }
+    pub(super) fn answered(failure: Failure) -> Self {
+        Self { is_answered: true, ..Self::silent(failure) }
     }
 
     /// The same of a server that is one of Teleport.
@@ -277,7 +281,8 @@ fn not_shaken(address: &str, route: &Route, hop: &Hop, error: &io::Error) -> Uno
         true => IsTeleport::Maybe,
         false => IsTeleport::No,
     };
-    Unopened { is_teleport, ..Unopened::answered(failure) }
+    let is_of_unknown_ca = is_unknown_ca(error);
+    Unopened { is_teleport, is_of_unknown_ca, ..Unopened::answered(failure) }
 }
 
 /// There is a load balancer, and no Proxy behind it.

@@ -20,6 +20,7 @@ mod ssh_host;
 #[cfg(feature = "teleport")]
 pub mod teleport;
 mod tls_failure;
+mod trust_chain;
 pub mod upgrade;
 #[cfg(not(feature = "teleport"))]
 mod without_teleport;

@@ -70,6 +70,17 @@ const fn hint(naming: Naming, alert: AlertDescription) -> &'static str {
     }
 }
 
+/// Whether the server's certificate is of a CA that is not trusted.
+pub(super) fn is_unknown_ca(error: &io::Error) -> bool {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => true,
+        Some(Error::InvalidCertificate(CertificateError::Other(other))) => {
+            matches!(other.0.downcast_ref(), Some(PinError::NotPinned { .. }))
+        }
+        _ => false,
+    }
+}
+
 /// Whether a handshake for an authority failed as one with an Auth Service of Teleport does: it has another name, and it may
 /// present no CA or refuse the name that was asked for.
 pub(super) fn may_be_teleport(error: &io::Error) -> bool {

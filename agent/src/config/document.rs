@@ -10,7 +10,6 @@ use host::config::tree::{self, Node};
 use host::go_duration;
 use host::log::LogFormat;
 
-use super::accounts::{self, NamedAccount};
 use super::address::listener;
 use super::files::{self, NamedFile};
 use super::onboarding::{authorities, join_uri, onboarding};
@@ -31,8 +30,6 @@ pub struct Loaded {
     pub warnings: Findings,
     /// The files it refers to, not yet checked: [`NamedFile::look`].
     pub files: Vec<NamedFile>,
-    /// The users and groups that services name, which this host need not have.
-    pub accounts: Vec<NamedAccount>,
 }
 
 pub(super) const TOP: Keys = Keys {
@@ -101,8 +98,7 @@ pub fn read_with(text: &str, path: &Path, overrides: &Overrides) -> Result<Loade
     match (settings, root) {
         (Some(settings), Some(root)) if !source.has_errors() => {
             let files = files::named(&root, &settings, &source);
-            let accounts = accounts::named(&root, &source);
-            Ok(Loaded { settings, warnings: source.findings(), files, accounts })
+            Ok(Loaded { settings, warnings: source.findings(), files })
         }
         _ => Err(source.findings()),
     }
@@ -127,7 +123,7 @@ fn settings(root: &Node, overrides: &Overrides, source: &Source<'_>) -> Option<S
     let tpm = tpm(&top, overrides, source);
 
     let (lifetime, storage) = (lifetime?, storage?);
-    let services = service::complete(drafts?, lifetime, &storage, oneshot == Some(true), source);
+    let services = service::complete(drafts?, lifetime, &storage, source);
     let (trust, token, protocol) = onboarding?;
     if protocol == Some(Protocol::Teleport) {
         without_services(services.as_ref(), &top, source);

@@ -68,7 +68,7 @@ pub(super) fn named(root: &Node, settings: &Settings, source: &Source<'_>) -> Ve
     files
 }
 
-pub(super) fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     let Value::Mapping(entries) = &node.value else { return None };
     entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
 }

@@ -3,10 +3,12 @@
 pub mod cache;
 pub mod identity;
 pub mod jwt;
+pub mod spiffe_id;
 pub mod ssh_host;
 pub(crate) mod subject;
 pub mod svid;
 mod trust_bundle;
+pub mod trust_chain;
 pub mod validity;
 
 use std::time::Duration;

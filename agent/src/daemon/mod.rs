@@ -213,7 +213,6 @@ impl Daemon {
                 rung = self.alarm.ring(pause.max(Duration::from_millis(100))) => {
                     rung?;
                     self.look_at = clock::boot().saturating_add(LOOK_AGAIN);
-                    self.check_sockets();
                     Event::AlarmRang
                 }
                 seen = RunningCheck::ended(&mut self.running_check) => self.files_checked(seen?),
@@ -258,14 +257,10 @@ impl Daemon {
         }
     }
 
-    /// Lets the tasks of sockets look at them and at the clock. No job delays that, as one that waits for the TPM.
-    fn check_sockets(&self) {
-        self.sockets.check();
-        self.ssh_agents.check();
-    }
-
     /// Checks for changes without a notification: files that were changed or removed. They are written again.
     fn check_files(&mut self) {
+        self.sockets.check();
+        self.ssh_agents.check();
         if let Slot::Free(worker) = &self.slot {
             self.running_check = Some(RunningCheck::begin(worker.files()));
         }

@@ -236,12 +236,7 @@ impl Keys {
         }
         let near = nearest(key, &known);
         if let Some((_, why)) = self.refused.iter().find(|(refused, _)| *refused == key) {
-            // The reason belongs to what is wrong.
-            let (why, advice) = match why.strip_prefix("remove it: ") {
-                Some(reason) => (format!(": {reason}"), "remove it"),
-                None => (String::new(), *why),
-            };
-            source.error(range, format!("`{key}` is not supported here{why}"), advice);
+            source.error(range, format!("`{key}` is not supported here"), why);
             return near;
         }
         let advice = match near {

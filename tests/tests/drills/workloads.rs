@@ -8,14 +8,12 @@ use anyhow::{Context, Result, ensure};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use proto::spiffe::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use proto::spiffe::{
-    JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, X509svidRequest,
-    X509svidResponse,
+    JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, X509svidRequest, X509svidResponse,
 };
 use serde_json::Value;
 use testkit::swtpm::Swtpm;
 use tests::host::{Host, until};
 use tests::programs;
-use tests::tpm::Busy;
 use tests::world::{BOT, CLUSTER, TIMEOUT, World};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
@@ -116,21 +114,14 @@ impl Workload {
         certificate(&message.map_err(|status| anyhow::anyhow!("{status}"))?)
     }
 
-    /// JWTs for an audience.
-    fn jwts(&self) -> Result<Vec<Jwtsvid>, Status> {
+    /// A JWT for an audience.
+    fn jwt(&self) -> Result<String> {
         self.runtime.block_on(async {
             let request = JwtsvidRequest { audience: vec!["a".into()], spiffe_id: String::new() };
-            let mut client = self.client().await?;
-            let answer = client.fetch_jwtsvid(with_header(request));
-            let late = |_| Status::deadline_exceeded("no answer");
-            let answer = tokio::time::timeout(TIMEOUT, answer).await.map_err(late)?;
-            Ok(answer?.into_inner().svids)
+            let answer = self.client().await?.fetch_jwtsvid(with_header(request)).await?;
+            let svid = answer.into_inner().svids.into_iter().next();
+            Ok(svid.context("no JWT")?.svid)
         })
-    }
-
-    /// A JWT for that audience.
-    fn jwt(&self) -> Result<String> {
-        Ok(self.jwts()?.into_iter().next().context("no JWT")?.svid)
     }
 
     /// Why a new caller gets nothing.
@@ -222,27 +213,6 @@ fn identities_that_expired_during_sleep_are_not_handed_out() -> Result<()> {
 }
 
 #[test]
-fn identities_expire_while_the_tpm_does_not_answer() -> Result<()> {
-    let swtpm = switched_on()?;
-    let (host, workload) = served(&swtpm, World::with_clocks(programs!())?, "10h")?;
-    let mut stream = workload.x509()?;
-    workload.next(&mut stream)?;
-    let busy = Busy::new(&swtpm)?;
-    // Time to renew. The agent's own certificate has expired, so that a new connection needs the TPM.
-    host.world.pass(HOURS * 6 / 10)?;
-    let refused = workload.jwts().err().context("a JWT without the TPM")?;
-    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
-    host.world.pass(HOURS * 6 / 10)?;
-    let end = workload.end(&mut stream);
-    assert_eq!(end.code(), Code::Unavailable, "{end}");
-    let refused = workload.refusal()?;
-    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
-    drop(busy);
-    until(|| workload.svid())?;
-    Ok(())
-}
-
-#[test]
 fn trust_bundle_that_changes_reaches_open_streams() -> Result<()> {
     let swtpm = switched_on()?;
     let (mut host, workload) = served(&swtpm, World::new(programs!())?, "16s")?;
@@ -264,24 +234,6 @@ fn trust_bundle_that_changes_reaches_open_streams() -> Result<()> {
     let after = keys(&workload.next(&mut stream)?)?;
     ensure!(after.len() == 2 && before.iter().all(|key| after.contains(key)), "{after:?}");
     Ok(())
-}
-
-#[test]
-fn workload_that_matches_no_rule_is_logged_and_counted() -> Result<()> {
-    let swtpm = switched_on()?;
-    let mut host = Host::new(World::new(programs!())?, &swtpm.tcti())?;
-    let socket = host.path("workload.sock");
-    host.configure(&format!("{}    rules: [{{unix: {{pid: 1}}}}]\n", service(&socket, "1h")))?;
-    host.start()?;
-    host.wait_healthy()?;
-    let workload = Workload::new(socket)?;
-    let refused = workload.refusal()?;
-    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
-    let refused = workload.jwts().err().context("a JWT for a stranger")?;
-    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
-    assert_eq!(host.metric("agent_workload_unmatched_total{name=\"api\"}")?, 2.0);
-    host.until_logged("INFO  refused a workload name=api uid=", 1)?;
-    host.until_logged("reason=\"it matches none of the rules\"", 1)
 }
 
 /// It is good for whoever has seen it, so that it lives shorter than certificates.

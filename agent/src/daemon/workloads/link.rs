@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use host::clock;
 use host::exit::{Exit, Failure};
-use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::attest::Caller;
 use crate::ceremony::authenticated::{Authenticated, Denied};
 use crate::ceremony::client::Client;
 use crate::ceremony::workloads::Wanted;
@@ -38,7 +37,7 @@ pub(crate) struct Link {
     passwords: FileAccess,
     meter: Meter,
     log: Log,
-    open: Arc<Mutex<Option<Open>>>,
+    open: Mutex<Option<Open>>,
     /// The newest trust bundle; `None` until the authority has answered.
     bundle: watch::Sender<Option<Arc<Bundle>>>,
     looks: watch::Sender<u64>,
@@ -66,7 +65,7 @@ impl Link {
             passwords: FileAccess::new("the password files of the TPM", TIMEOUT),
             meter,
             log,
-            open: Arc::default(),
+            open: Mutex::default(),
             bundle: watch::Sender::new(None),
             looks: watch::Sender::new(0),
             itself: itself.clone(),
@@ -104,14 +103,6 @@ impl Link {
         self.log.warn("no identities for workloads", &fields);
     }
 
-    /// Logs a caller that matches none of the rules of a service.
-    pub(super) fn report_unmatched(&self, service: &str, caller: Option<&Caller>) {
-        let uid = caller.map_or_else(|| "unknown".to_owned(), |caller| caller.unix.uid.to_string());
-        let fields: [(&str, &dyn std::fmt::Display); 3] =
-            [("name", &service), ("uid", &uid), ("reason", &"it matches none of the rules")];
-        self.log.info("refused a workload", &fields);
-    }
-
     /// X.509-SVIDs for what is wanted: what the authority refuses is left out.
     ///
     /// # Errors
@@ -120,12 +111,13 @@ impl Link {
         &self,
         wanted: &[(Wanted, Option<String>)],
     ) -> Result<(Vec<Arc<KeyedSvid>>, Arc<Bundle>), Failure> {
-        let mut open = self.open().await?;
+        let mut open = self.open.lock().await;
         let mut all = Vec::new();
         let mut refused = None;
         let mut newest = None;
         for (one, hint) in wanted {
-            match connection(&mut open)?.x509_svids(one).await {
+            let connection = self.connection(&mut open).await?;
+            match connection.x509_svids(one).await {
                 Ok((svids, bundle)) => {
                     newest = Some(self.publish(bundle));
                     all.extend(svids.into_iter().map(|KeyedSvid { svid, key }| {
@@ -155,11 +147,11 @@ impl Link {
         spiffe_id: Option<&str>,
     ) -> Result<Vec<JwtSvid>, NotIssued> {
         let issued = async {
-            let mut open = self.open().await?;
+            let mut open = self.open.lock().await;
             let mut all = Vec::new();
             let mut refused = None;
             for (one, hint) in &wanted {
-                let connection = connection(&mut open)?;
+                let connection = self.connection(&mut open).await?;
                 // Its keys may be newer than what is known here.
                 let bundle = match self.current() {
                     Some(bundle) => bundle,
@@ -193,8 +185,9 @@ impl Link {
     /// # Errors
     /// The authority cannot be asked.
     pub(super) async fn refresh_bundle(&self) -> Result<Arc<Bundle>, Failure> {
-        let mut open = self.open().await?;
-        let bundle = match connection(&mut open)?.trust_bundle().await {
+        let mut open = self.open.lock().await;
+        let connection = self.connection(&mut open).await?;
+        let bundle = match connection.trust_bundle().await {
             Ok(bundle) => self.publish(bundle),
             Err(denied) => return Err(self.lost(&mut open, denied)),
         };
@@ -220,24 +213,20 @@ impl Link {
         self.current().unwrap_or_else(|| Arc::new(bundle))
     }
 
-    /// The open connection, or a new one. That is made also if the caller waits no longer, as for a TPM that takes its time: the next
-    /// caller finds it.
-    async fn open(&self) -> Result<OwnedMutexGuard<Option<Open>>, Failure> {
-        let mut open = Arc::clone(&self.open).lock_owned().await;
+    /// The open connection, or a new one.
+    async fn connection<'o>(
+        &self,
+        open: &'o mut Option<Open>,
+    ) -> Result<&'o mut Authenticated, Failure> {
         let now = clock::now().unix_timestamp();
         let is_usable = |open: &Open| open.connection.not_after() > now + MIN_VALIDITY;
-        if open.as_ref().is_some_and(is_usable) {
-            return Ok(open);
-        }
-        *open = None;
-        let link = self.itself.upgrade().ok_or_else(|| Failure::bug("no link"))?;
-        let connected = tokio::spawn(async move {
-            let connection = link.connect().await?;
+        if !open.as_ref().is_some_and(is_usable) {
+            *open = None;
+            let connection = self.connect().await?;
             *open = Some(Open { connection, used: Instant::now() });
-            link.used(&mut open);
-            Ok(open)
-        });
-        connected.await.map_err(Failure::bug)?
+        }
+        let open = open.as_mut().ok_or_else(|| Failure::bug("no connection"))?;
+        Ok(&mut open.connection)
     }
 
     async fn connect(&self) -> Result<Authenticated, Failure> {
@@ -297,10 +286,4 @@ impl Link {
             }
         });
     }
-}
-
-/// The connection of [`Link::open`].
-fn connection(open: &mut Option<Open>) -> Result<&mut Authenticated, Failure> {
-    let open = open.as_mut().ok_or_else(|| Failure::bug("no connection"))?;
-    Ok(&mut open.connection)
 }
