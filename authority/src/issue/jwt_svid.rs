@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::jwt_key::base64url;
-use super::profile::Lifetime;
+use super::profile::{Lifetime, trust_domain_id};
 use super::{IssueError, Issuer, JwtKey, Ttl};
 use crate::resource::{Bot, Invalid};
 
@@ -138,7 +138,7 @@ impl Issuer {
     pub fn jwt_issuer(&self) -> String {
         match &self.jwt_settings().issuer {
             Some(url) => url.to_string(),
-            None => format!("spiffe://{}", self.cluster()),
+            None => trust_domain_id(self.cluster()),
         }
     }
 

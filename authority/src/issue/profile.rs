@@ -75,6 +75,11 @@ pub fn spiffe_id(cluster: &ClusterName, bot: &Name) -> String {
     format!("spiffe://{cluster}/bot/{bot}")
 }
 
+/// The SPIFFE ID of the trust domain.
+pub(super) fn trust_domain_id(cluster: &ClusterName) -> String {
+    format!("spiffe://{cluster}")
+}
+
 /// The SPIFFE ID of the authority itself, for the server of the SPIFFE bundle.
 pub fn authority_spiffe_id(cluster: &ClusterName) -> String {
     format!("spiffe://{cluster}/endorse/authority")

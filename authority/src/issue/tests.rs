@@ -125,7 +125,12 @@ fn openssl_and_ssh_keygen_accept_what_is_issued() {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
     }
     let text = run(Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(&ca));
-    for line in ["CA:TRUE, pathlen:0", "Certificate Sign, CRL Sign", "May 31 12:00:00 2036 GMT"] {
+    for line in [
+        "CA:TRUE, pathlen:0",
+        "Certificate Sign, CRL Sign",
+        "May 31 12:00:00 2036 GMT",
+        "X509v3 Subject Alternative Name: \n                URI:spiffe://example.test\n",
+    ] {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
     }
 

@@ -29,7 +29,7 @@ use x509_cert::serial_number::SerialNumber;
 use x509_cert::time::{Time, Validity};
 use zeroize::Zeroizing;
 
-use super::profile::{Usages, authority_spiffe_id};
+use super::profile::{Usages, authority_spiffe_id, trust_domain_id};
 use super::subject::name;
 use super::{BACKDATE, CaKey, ClusterName, IssueError, SubjectKey, TELEPORT_DOMAIN, Window};
 use crate::resource::{DnsName, Timestamp};
@@ -112,7 +112,8 @@ impl X509Ca {
             (COMMON_NAME, format!("X.509 CA {id}")),
         ])?;
         let spki = public_key_info(&key.public())?;
-        let template = Template { issuer: subject.clone(), subject, role: Role::Ca };
+        let id = AlternativeNames::only(&trust_domain_id(cluster)).general()?;
+        let template = Template { issuer: subject.clone(), subject, role: Role::Ca(id) };
         let certificate = sign(&key, template, &serial, window, spki)?;
         Self::load(&certificate, key)
     }
@@ -316,7 +317,8 @@ struct Template {
 }
 
 enum Role {
-    Ca,
+    /// Its SPIFFE ID is that of the trust domain (X509-SVID section 3.2).
+    Ca(GeneralNames),
     EndEntity(GeneralNames, Usages),
 }
 
@@ -338,10 +340,11 @@ impl BuilderProfile for Template {
         let mut all = Extensions { subject: tbs.subject(), all: Vec::new() };
         all.add(&SubjectKeyIdentifier::try_from(key)?)?;
         match &self.role {
-            Role::Ca => {
+            Role::Ca(id) => {
                 // No CA below this one.
                 all.add(&BasicConstraints { ca: true, path_len_constraint: Some(0) })?;
                 all.add(&KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?;
+                all.add(&SubjectAltName(id.clone()))?;
             }
             Role::EndEntity(names, usages) => {
                 all.add(&AuthorityKeyIdentifier::try_from(issuer_key)?)?;
