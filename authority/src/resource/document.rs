@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 
+use host::config::finding::Source;
+use host::config::tree::{self, Node, Value};
 use host::terminal::escape;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -184,7 +187,15 @@ impl Document<'_> {
                 return Err(self.fault(line, format!("{kinds}, not {kind:?}{hint}")));
             }
         };
-        complete.map_err(|Invalid(message)| self.fault(self.first_line(), message))
+        complete.map_err(|Invalid(message)| self.fault(self.line_of(&message), message))
+    }
+
+    /// The line of the field that a message begins with, as in `spec.spiffe.id: ..`; the first one if it names none that is there.
+    fn line_of(&self, message: &str) -> u64 {
+        let source = Source::new(self.text, Path::new(""));
+        let root = tree::parse(source.text(), &source);
+        let field = root.as_ref().and_then(|root| field(root, message));
+        field.map_or(self.first_line(), |range| source.line(&range) as u64)
     }
 
     fn token(&self, unreadable: &mut Unreadable<'_>) -> Result<Token, DocumentError> {
@@ -241,6 +252,29 @@ impl Document<'_> {
         // A message may repeat what is in the document; on a terminal it must be harmless.
         DocumentError { line: self.before + line, message: escape(&message.into()) }
     }
+}
+
+/// Where the field stands that a message begins with: paths of keys, each followed by a colon, `spec.tpm: failed validation:
+/// allow[0]: ..`.
+fn field(root: &Node, message: &str) -> Option<Range<usize>> {
+    let (mut node, mut found) = (root, None);
+    for path in message.split(": ").filter(|part| *part != "failed validation") {
+        for name in path.split('.') {
+            let (key, index) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
+                Some((key, index)) => (key, index.parse::<usize>().ok()),
+                None => (name, None),
+            };
+            let Value::Mapping(entries) = &node.value else { return found };
+            let Some(entry) = entries.iter().find(|entry| entry.key == key) else { return found };
+            (node, found) = (&entry.node, Some(entry.range.clone()));
+            if let (Some(index), Value::Sequence(items)) = (index, &node.value)
+                && let Some(item) = items.get(index)
+            {
+                (node, found) = (item, Some(item.range.clone()));
+            }
+        }
+    }
+    found
 }
 
 /// Text that other readers of YAML take for a number or a boolean must be quoted; nothing is

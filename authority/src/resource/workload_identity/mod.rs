@@ -255,11 +255,12 @@ impl SpiffeSpec {
             return Err(of("hint")(Invalid(why)));
         }
         check_count("spec.spiffe.x509.dns_sans", &self.x509.dns_sans)?;
-        for name in &self.x509.dns_sans {
-            DnsName::try_from(name.shortest()).map_err(of("x509.dns_sans"))?;
+        for (index, name) in self.x509.dns_sans.iter().enumerate() {
+            DnsName::try_from(name.shortest()).map_err(of(&format!("x509.dns_sans[{index}]")))?;
         }
-        for (_, attribute) in self.x509.subject_template.attributes() {
-            check_subject(attribute.shortest()).map_err(of("x509.subject_template"))?;
+        for (name, attribute) in self.x509.subject_template.attributes() {
+            let field = format!("x509.subject_template.{name}");
+            check_subject(attribute.shortest()).map_err(of(&field))?;
         }
         Ok(())
     }
@@ -353,9 +354,10 @@ impl SshSpec {
                        valid for every host";
             return Err(Invalid(why.into()));
         }
-        for name in principals {
-            HostPrincipal::try_from(name.shortest())
-                .map_err(|Invalid(why)| Invalid(format!("spec.ssh.host.principals: {why}")))?;
+        for (index, name) in principals.iter().enumerate() {
+            HostPrincipal::try_from(name.shortest()).map_err(|Invalid(why)| {
+                Invalid(format!("spec.ssh.host.principals[{index}]: {why}"))
+            })?;
         }
         Ok(())
     }

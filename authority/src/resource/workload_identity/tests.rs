@@ -211,6 +211,55 @@ fn conditions_need_the_attribute_and_deny_wins() {
     }
 }
 
+/// Also where the document is the second one, or in JSON.
+#[test]
+fn faults_of_templates_have_the_line_of_their_field() {
+    let spec = "spec:
+  spiffe:
+    id: /web
+    hint: web
+    x509:
+      dns_sans:
+        - a.example.org
+        - b.example.org
+      subject_template:
+        common_name: web
+        organization: here
+  ssh:
+    host:
+      principals:
+        - a.example.org
+        - b.example.org
+";
+    let head = "kind: workload_identity\nversion: v1\nmetadata: {name: web}\n";
+    let (long, hint) = ("a".repeat(65), "h".repeat(1025));
+    for (right, wrong, line) in [
+        ("id: /web", "id: /a//b", 6),
+        ("hint: web", &*format!("hint: {hint}"), 7),
+        ("- b.example.org\n      subject", "- 'b_'\n      subject", 11),
+        ("common_name: web", &*format!("common_name: {long}"), 13),
+        ("organization: here", &*format!("organization: {long}"), 14),
+        (
+            "        - a.example.org\n        - b.example.org\n",
+            "        - A\n        - b.example.org\n",
+            18,
+        ),
+    ] {
+        let at = spec.rfind(right).unwrap();
+        let spec = format!("{}{wrong}{}", &spec[..at], &spec[at + right.len()..]);
+        let whole = format!("{head}{spec}");
+        let fault = read(&whole).unwrap_err();
+        assert_eq!(fault.line, line, "{fault}\n{whole}");
+        let second = format!("{FULL}---\n{whole}");
+        let before = FULL.lines().count() as u64 + 1;
+        assert_eq!(read(&second).unwrap_err().line, line + before, "{second}");
+    }
+    let json = r#"{"kind": "workload_identity", "version": "v1", "metadata": {"name": "a"},
+"spec": {"spiffe": {
+"id": "/a/"}}}"#;
+    assert_eq!(read(json).unwrap_err().line, 3);
+}
+
 #[test]
 fn a_value_that_is_no_legal_segment_is_refused_and_never_repaired() {
     let spec = identity(FULL).unwrap().spec.spiffe.unwrap();
