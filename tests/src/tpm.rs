@@ -22,6 +22,8 @@ use tpm2::types::{
 use tpm2::wire::{List, Tpm2b};
 use verifier::JoinKey;
 
+use crate::world::run;
+
 /// Defines an NV index as the platform would and writes to it, with tpm2-tools.
 pub fn define(swtpm: &Swtpm, index: Handle, size: usize, content: Option<&[u8]>) -> Result<()> {
     let attributes = "ppwrite|ppread|ownerread|authread|no_da|platformcreate";
@@ -40,6 +42,27 @@ pub fn define(swtpm: &Swtpm, index: Handle, size: usize, content: Option<&[u8]>)
 pub fn undefine(swtpm: &Swtpm, index: Handle) -> Result<()> {
     let index = format!("{:#010x}", index.0);
     swtpm.tool("tpm2_nvundefine", &[&index, "-C", "p"]).map(drop)
+}
+
+/// A TPM in the middle of a command, until this is dropped.
+pub struct Busy(u32);
+
+impl Busy {
+    /// The TPM answers no command any more.
+    pub fn new(swtpm: &Swtpm) -> Result<Self> {
+        signal(swtpm.id(), "STOP")?;
+        Ok(Self(swtpm.id()))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = signal(self.0, "CONT");
+    }
+}
+
+fn signal(process: u32, name: &str) -> Result<()> {
+    run("sh", &["-c", "kill -\"$1\" \"$2\"", "kill", name, &process.to_string()]).map(drop)
 }
 
 /// A DER SEQUENCE of this many bytes in all.

@@ -8,12 +8,14 @@ use anyhow::{Context, Result, ensure};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use proto::spiffe::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use proto::spiffe::{
-    JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, X509svidRequest, X509svidResponse,
+    JwtBundlesRequest, JwtBundlesResponse, Jwtsvid, JwtsvidRequest, X509svidRequest,
+    X509svidResponse,
 };
 use serde_json::Value;
 use testkit::swtpm::Swtpm;
 use tests::host::{Host, until};
 use tests::programs;
+use tests::tpm::Busy;
 use tests::world::{BOT, CLUSTER, TIMEOUT, World};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
@@ -114,14 +116,21 @@ impl Workload {
         certificate(&message.map_err(|status| anyhow::anyhow!("{status}"))?)
     }
 
-    /// A JWT for an audience.
-    fn jwt(&self) -> Result<String> {
+    /// JWTs for an audience.
+    fn jwts(&self) -> Result<Vec<Jwtsvid>, Status> {
         self.runtime.block_on(async {
             let request = JwtsvidRequest { audience: vec!["a".into()], spiffe_id: String::new() };
-            let answer = self.client().await?.fetch_jwtsvid(with_header(request)).await?;
-            let svid = answer.into_inner().svids.into_iter().next();
-            Ok(svid.context("no JWT")?.svid)
+            let mut client = self.client().await?;
+            let answer = client.fetch_jwtsvid(with_header(request));
+            let late = |_| Status::deadline_exceeded("no answer");
+            let answer = tokio::time::timeout(TIMEOUT, answer).await.map_err(late)?;
+            Ok(answer?.into_inner().svids)
         })
+    }
+
+    /// A JWT for that audience.
+    fn jwt(&self) -> Result<String> {
+        Ok(self.jwts()?.into_iter().next().context("no JWT")?.svid)
     }
 
     /// Why a new caller gets nothing.
@@ -209,6 +218,27 @@ fn identities_that_expired_during_sleep_are_not_handed_out() -> Result<()> {
         Ok(message) => ensure!(ends(&certificate(&message)?) > ends(&before)),
         Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
     }
+    Ok(())
+}
+
+#[test]
+fn identities_expire_while_the_tpm_does_not_answer() -> Result<()> {
+    let swtpm = switched_on()?;
+    let (host, workload) = served(&swtpm, World::with_clocks(programs!())?, "10h")?;
+    let mut stream = workload.x509()?;
+    workload.next(&mut stream)?;
+    let busy = Busy::new(&swtpm)?;
+    // Time to renew. The agent's own certificate has expired, so that a new connection needs the TPM.
+    host.world.pass(HOURS * 6 / 10)?;
+    let refused = workload.jwts().err().context("a JWT without the TPM")?;
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    host.world.pass(HOURS * 6 / 10)?;
+    let end = workload.end(&mut stream);
+    assert_eq!(end.code(), Code::Unavailable, "{end}");
+    let refused = workload.refusal()?;
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    drop(busy);
+    until(|| workload.svid())?;
     Ok(())
 }
 

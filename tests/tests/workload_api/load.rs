@@ -1,39 +1,14 @@
 //! A TPM that does not answer: workloads are served what they have.
 
-use std::process::Command;
-
-use anyhow::{Result, ensure};
-use testkit::swtpm::{Kind, Swtpm};
+use anyhow::Result;
+use testkit::swtpm::Kind;
 use tests::host::Host;
 use tests::programs;
-use tests::tpm::start;
+use tests::tpm::{Busy, start};
 use tests::world::World;
 use xtask::figures::streams::Streams;
 
 const STREAMS: usize = 200;
-
-/// A TPM in the middle of a command, until this is dropped.
-struct Busy(u32);
-
-impl Busy {
-    fn new(swtpm: &Swtpm) -> Result<Self> {
-        signal(swtpm.id(), "STOP")?;
-        Ok(Self(swtpm.id()))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let _ = signal(self.0, "CONT");
-    }
-}
-
-fn signal(process: u32, name: &str) -> Result<()> {
-    let mut kill = Command::new("sh");
-    kill.args(["-c", "kill -\"$1\" \"$2\"", "kill", name, &process.to_string()]);
-    ensure!(kill.status()?.success(), "no signal {name}");
-    Ok(())
-}
 
 #[test]
 fn tpm_that_does_not_answer_delays_neither_streams_nor_health() -> Result<()> {

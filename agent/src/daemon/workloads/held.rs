@@ -86,18 +86,19 @@ async fn keep_fresh(
     wanted: &[(Wanted, Option<String>)],
     counts: &Counts,
 ) {
-    let mut changes = Changes::of(link);
+    let (mut changes, mut signs) = (Changes::of(link), Signs::of(link));
     let mut failures = 0;
     // Of the same failures in a row, the log has the first.
     let mut reported = None;
     loop {
-        let renewals = *changes.looks.borrow_and_update();
-        let pause = match link.x509_svids(wanted).await {
+        let renewals = signs.renewals();
+        let issued = changes.apply_until(entitlement, link.x509_svids(wanted)).await;
+        let length = match issued {
             Ok((svids, bundle)) => {
                 counts.granted.count();
                 failures = 0;
                 reported = None;
-                changes.bundles.borrow_and_update();
+                changes.bundles.mark_unchanged();
                 entitlement
                     .send_replace(Entitlement::Identities(Arc::new(Identities { svids, bundle })));
                 until_renewal(entitlement)
@@ -121,23 +122,85 @@ async fn keep_fresh(
                 }
             }
         };
-        wait(entitlement, &mut changes, pause, failures > 0, renewals).await;
+        let pause = signs.pause(length, failures > 0, renewals);
+        changes.apply_until(entitlement, pause).await;
     }
 }
 
-/// What may end a pause.
+/// What changes what is held, besides the authority's answers.
 struct Changes {
     /// The trust bundle.
     bundles: watch::Receiver<Option<Arc<Bundle>>>,
-    /// The agent's own identity: the authority has answered.
-    identity: CurrentIdentity,
-    /// The daemon has looked around: the clock may have been set, the host may have slept, or the operator has asked to renew.
+    /// The daemon has looked around: the clock may have been set, or the host may have slept.
     looks: watch::Receiver<u64>,
 }
 
 impl Changes {
     fn of(link: &Link) -> Self {
-        Self { bundles: link.bundle(), identity: link.identity(), looks: link.looks() }
+        Self { bundles: link.bundle(), looks: link.looks() }
+    }
+
+    /// Waits for `end`, which may take as long as a TPM or an authority that hangs. Meanwhile passes changes of the trust bundle on, and
+    /// withdraws what expires.
+    async fn apply_until<T>(
+        &mut self,
+        entitlement: &watch::Sender<Entitlement>,
+        end: impl Future<Output = T>,
+    ) -> T {
+        let Self { bundles, looks } = self;
+        let mut end = std::pin::pin!(end);
+        loop {
+            let expiry = sleep(until_expiry(entitlement));
+            tokio::select! {
+                output = end.as_mut() => return output,
+                () = expiry => expire(entitlement),
+                () = change(looks) => expire(entitlement),
+                () = change(bundles) => {
+                    let bundle = bundles.borrow_and_update().clone();
+                    if let Some(bundle) = bundle {
+                        rebundle(entitlement, &bundle);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What ends a pause early.
+struct Signs {
+    /// The agent's own identity: the authority has answered.
+    identity: CurrentIdentity,
+    /// As in [`Changes`], or the operator has asked to renew.
+    looks: watch::Receiver<u64>,
+}
+
+impl Signs {
+    fn of(link: &Link) -> Self {
+        Self { identity: link.identity(), looks: link.looks() }
+    }
+
+    /// How many times the operator has asked to renew.
+    fn renewals(&mut self) -> u64 {
+        *self.looks.borrow_and_update()
+    }
+
+    /// Pauses, until a clock that was set says so, or the operator has asked to renew since there were so many `renewals`. After a
+    /// failure, a sign that the authority may be reached ends the pause too.
+    async fn pause(&mut self, length: Duration, has_failed: bool, renewals: u64) {
+        let due = clock::now() + length;
+        let end = sleep(length);
+        let mut end = std::pin::pin!(end);
+        loop {
+            tokio::select! {
+                () = end.as_mut() => return,
+                () = change(&mut self.identity), if has_failed => return,
+                () = change(&mut self.looks) => {
+                    if clock::now() >= due || self.renewals() != renewals {
+                        return;
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -145,40 +208,6 @@ impl Changes {
 async fn change<T>(of: &mut watch::Receiver<T>) {
     if of.changed().await.is_err() {
         std::future::pending().await
-    }
-}
-
-/// Waits, and meanwhile passes changes of the trust bundle on, and withdraws what expires. After a failure, a sign that the
-/// authority may be reached ends the pause.
-async fn wait(
-    entitlement: &watch::Sender<Entitlement>,
-    Changes { bundles, identity, looks }: &mut Changes,
-    pause: Duration,
-    has_failed: bool,
-    renewals: u64,
-) {
-    let due = clock::now() + pause;
-    let end = sleep(pause);
-    let mut end = std::pin::pin!(end);
-    loop {
-        let expiry = sleep(until_expiry(entitlement));
-        tokio::select! {
-            () = end.as_mut() => return,
-            () = expiry => expire(entitlement),
-            () = change(looks) => {
-                expire(entitlement);
-                if clock::now() >= due || *looks.borrow_and_update() != renewals {
-                    return;
-                }
-            }
-            () = change(identity), if has_failed => return,
-            () = change(bundles) => {
-                let bundle = bundles.borrow_and_update().clone();
-                if let Some(bundle) = bundle {
-                    rebundle(entitlement, &bundle);
-                }
-            }
-        }
     }
 }
 

@@ -13,8 +13,8 @@ use crate::workload_api::NotIssued;
 /// Tokens at a time.
 const MAX_ENTRIES: usize = 1024;
 
-/// How long the authority is waited for.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the TPM and the authority are waited for: callers have deadlines too, and shall learn the reason.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The same while there are valid tokens.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -60,7 +60,8 @@ impl JwtCache {
             return Ok(known.clone());
         }
         let timeout = if known.is_some() { SHORT_TIMEOUT } else { TIMEOUT };
-        let late = || NotIssued::Unavailable("the authority has not answered yet".into());
+        let late =
+            || NotIssued::Unavailable("neither the TPM nor the authority has answered yet".into());
         let fetched = tokio::time::timeout(timeout, fetch()).await.unwrap_or_else(|_| Err(late()));
         match (fetched, known) {
             (Ok(fetched), _) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use host::clock;
 use host::exit::{Exit, Failure};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::ceremony::authenticated::{Authenticated, Denied};
@@ -37,7 +37,7 @@ pub(crate) struct Link {
     passwords: FileAccess,
     meter: Meter,
     log: Log,
-    open: Mutex<Option<Open>>,
+    open: Arc<Mutex<Option<Open>>>,
     /// The newest trust bundle; `None` until the authority has answered.
     bundle: watch::Sender<Option<Arc<Bundle>>>,
     looks: watch::Sender<u64>,
@@ -65,7 +65,7 @@ impl Link {
             passwords: FileAccess::new("the password files of the TPM", TIMEOUT),
             meter,
             log,
-            open: Mutex::default(),
+            open: Arc::default(),
             bundle: watch::Sender::new(None),
             looks: watch::Sender::new(0),
             itself: itself.clone(),
@@ -111,13 +111,12 @@ impl Link {
         &self,
         wanted: &[(Wanted, Option<String>)],
     ) -> Result<(Vec<Arc<KeyedSvid>>, Arc<Bundle>), Failure> {
-        let mut open = self.open.lock().await;
+        let mut open = self.open().await?;
         let mut all = Vec::new();
         let mut refused = None;
         let mut newest = None;
         for (one, hint) in wanted {
-            let connection = self.connection(&mut open).await?;
-            match connection.x509_svids(one).await {
+            match connection(&mut open)?.x509_svids(one).await {
                 Ok((svids, bundle)) => {
                     newest = Some(self.publish(bundle));
                     all.extend(svids.into_iter().map(|KeyedSvid { svid, key }| {
@@ -147,11 +146,11 @@ impl Link {
         spiffe_id: Option<&str>,
     ) -> Result<Vec<JwtSvid>, NotIssued> {
         let issued = async {
-            let mut open = self.open.lock().await;
+            let mut open = self.open().await?;
             let mut all = Vec::new();
             let mut refused = None;
             for (one, hint) in &wanted {
-                let connection = self.connection(&mut open).await?;
+                let connection = connection(&mut open)?;
                 // Its keys may be newer than what is known here.
                 let bundle = match self.current() {
                     Some(bundle) => bundle,
@@ -185,9 +184,8 @@ impl Link {
     /// # Errors
     /// The authority cannot be asked.
     pub(super) async fn refresh_bundle(&self) -> Result<Arc<Bundle>, Failure> {
-        let mut open = self.open.lock().await;
-        let connection = self.connection(&mut open).await?;
-        let bundle = match connection.trust_bundle().await {
+        let mut open = self.open().await?;
+        let bundle = match connection(&mut open)?.trust_bundle().await {
             Ok(bundle) => self.publish(bundle),
             Err(denied) => return Err(self.lost(&mut open, denied)),
         };
@@ -213,20 +211,24 @@ impl Link {
         self.current().unwrap_or_else(|| Arc::new(bundle))
     }
 
-    /// The open connection, or a new one.
-    async fn connection<'o>(
-        &self,
-        open: &'o mut Option<Open>,
-    ) -> Result<&'o mut Authenticated, Failure> {
+    /// The open connection, or a new one. That is made also if the caller waits no longer, as for a TPM that takes its time: the next
+    /// caller finds it.
+    async fn open(&self) -> Result<OwnedMutexGuard<Option<Open>>, Failure> {
+        let mut open = Arc::clone(&self.open).lock_owned().await;
         let now = clock::now().unix_timestamp();
         let is_usable = |open: &Open| open.connection.not_after() > now + MIN_VALIDITY;
-        if !open.as_ref().is_some_and(is_usable) {
-            *open = None;
-            let connection = self.connect().await?;
-            *open = Some(Open { connection, used: Instant::now() });
+        if open.as_ref().is_some_and(is_usable) {
+            return Ok(open);
         }
-        let open = open.as_mut().ok_or_else(|| Failure::bug("no connection"))?;
-        Ok(&mut open.connection)
+        *open = None;
+        let link = self.itself.upgrade().ok_or_else(|| Failure::bug("no link"))?;
+        let connected = tokio::spawn(async move {
+            let connection = link.connect().await?;
+            *open = Some(Open { connection, used: Instant::now() });
+            link.used(&mut open);
+            Ok(open)
+        });
+        connected.await.map_err(Failure::bug)?
     }
 
     async fn connect(&self) -> Result<Authenticated, Failure> {
@@ -286,4 +288,10 @@ impl Link {
             }
         });
     }
+}
+
+/// The connection of [`Link::open`].
+fn connection(open: &mut Option<Open>) -> Result<&mut Authenticated, Failure> {
+    let open = open.as_mut().ok_or_else(|| Failure::bug("no connection"))?;
+    Ok(&mut open.connection)
 }
