@@ -105,12 +105,14 @@ struct Inner {
     /// Why the last reload of the configuration failed.
     configuration: Option<String>,
     /// The components whose files cannot be read, until they can be.
-    unreadable: Vec<Unreadable>,
+    unreadable: Vec<Fault>,
+    /// The components whose sockets cannot be opened, until they can be.
+    closed: Vec<Fault>,
 }
 
-/// A component whose files cannot be read, why, and since when.
+/// What is wrong with a component, whatever becomes of its credentials, and since when.
 #[derive(Clone, Debug)]
-struct Unreadable {
+struct Fault {
     name: String,
     failure: Failure,
     since: String,
@@ -161,6 +163,8 @@ impl Health {
         inner.tallies.retain(|name, _| components.contains_key(name));
         inner.workloads.retain(|name, _| components.contains_key(name));
         inner.components = components;
+        // What cannot be opened is tried again.
+        inner.closed.clear();
     }
 
     /// The component's reload hook has not succeeded since before the start.
@@ -235,17 +239,22 @@ impl Health {
         }
     }
 
-    /// What the component was [degraded](Self::degraded) by is over, if nothing else has happened to it since.
-    pub fn recovered(&self, name: &str, failure: &Failure, now: &str) {
+    /// The socket of a component cannot be opened. What is known of its credentials stays.
+    pub fn socket_failed(&self, name: &str, failure: &Failure, now: &str) {
         let mut inner = self.lock();
-        if let Some(component) = inner.components.get_mut(name)
-            && component.reason.as_ref() == Some(&failure.message)
-        {
-            component.status = Status::Healthy;
-            component.reason = None;
-            component.advice = None;
-            component.updated_at = now.into();
+        if !inner.components.contains_key(name) {
+            return;
         }
+        let (name, failure) = (name.to_owned(), failure.clone());
+        match inner.closed.iter_mut().find(|known| known.name == name) {
+            Some(known) => known.failure = failure,
+            None => inner.closed.push(Fault { name, failure, since: now.to_owned() }),
+        }
+    }
+
+    /// The socket of a component is open.
+    pub fn socket_opened(&self, name: &str) {
+        self.lock().closed.retain(|known| known.name != name);
     }
 
     fn unhealthy(&self, name: &str, failure: &Failure, now: &str) {
@@ -282,7 +291,7 @@ impl Health {
                 new.push((name.clone(), failure.clone()));
             }
             let since = known.unwrap_or_else(|| now.to_owned());
-            inner.unreadable.push(Unreadable { name, failure, since });
+            inner.unreadable.push(Fault { name, failure, since });
         }
         new
     }
@@ -315,10 +324,11 @@ impl Health {
     #[must_use]
     pub fn report(&self, wall: i64) -> Report {
         let inner = self.lock();
-        let (mut services, unreadable) = (inner.components.clone(), inner.unreadable.clone());
+        let mut services = inner.components.clone();
+        let faults = [inner.unreadable.as_slice(), inner.closed.as_slice()].concat();
         drop(inner);
         services.values_mut().for_each(|component| component.check_validity(wall));
-        for Unreadable { name, failure, since } in unreadable {
+        for Fault { name, failure, since } in faults {
             if let Some(component) = services.get_mut(&name)
                 && component.status != Status::Unhealthy
             {
@@ -411,6 +421,11 @@ fn workload_metrics(all: &BTreeMap<String, Counts>, page: &mut Page) {
             page.sample(name, &[("name", api), ("outcome", outcome)], count.get());
         }
     }
+    let name = "agent_workload_unmatched_total";
+    page.family(name, Kind::Counter, "Calls of attested workloads that match none of the rules.");
+    for (api, counts) in all {
+        page.sample(name, &[("name", api)], counts.unmatched.get());
+    }
     let name = "agent_workload_requests_total";
     page.family(
         name,
@@ -474,17 +489,22 @@ mod tests {
     }
 
     #[test]
-    fn recovery_of_a_socket_hides_no_other_failure() {
+    fn failure_of_a_socket_and_of_its_credentials_are_independent() {
         let health = Health::new([("a".to_owned(), Some(VALID))], [], Meter::default(), NOW, 10);
         let socket = Failure::new(Exit::Busy, "another program listens", "");
-        health.degraded("a", &socket, NOW);
+        health.socket_failed("a", &socket, NOW);
+        health.succeeded("a", VALID, "2026-01-01T00:10:00Z");
         assert_eq!(health.status(10), "a: another program listens");
-        health.recovered("a", &socket, NOW);
-        assert_eq!(health.status(10), "in place: a");
-        health.degraded("a", &socket, NOW);
+        health.socket_failed("a", &Failure::new(Exit::Io, "no directory", ""), "later");
+        let shown = &health.report(10).services["a"];
+        assert_eq!((shown.reason.as_deref(), &*shown.updated_at), (Some("no directory"), NOW));
         health.failed("a", &Failure::new(Exit::Io, "no room", ""), NOW);
-        health.recovered("a", &socket, NOW);
+        health.socket_opened("a");
         assert_eq!(health.status(10), "a: no room");
+        health.succeeded("a", VALID, NOW);
+        assert_eq!(health.status(10), "in place: a");
+        health.socket_failed("removed", &socket, NOW);
+        assert_eq!(health.status(10), "in place: a");
     }
 
     #[test]

@@ -213,6 +213,7 @@ impl Daemon {
                 rung = self.alarm.ring(pause.max(Duration::from_millis(100))) => {
                     rung?;
                     self.look_at = clock::boot().saturating_add(LOOK_AGAIN);
+                    self.check_sockets();
                     Event::AlarmRang
                 }
                 seen = RunningCheck::ended(&mut self.running_check) => self.files_checked(seen?),
@@ -257,10 +258,14 @@ impl Daemon {
         }
     }
 
-    /// Checks for changes without a notification: files that were changed or removed. They are written again.
-    fn check_files(&mut self) {
+    /// Lets the tasks of sockets look at them and at the clock. No job delays that, as one that waits for the TPM.
+    fn check_sockets(&self) {
         self.sockets.check();
         self.ssh_agents.check();
+    }
+
+    /// Checks for changes without a notification: files that were changed or removed. They are written again.
+    fn check_files(&mut self) {
         if let Slot::Free(worker) = &self.slot {
             self.running_check = Some(RunningCheck::begin(worker.files()));
         }

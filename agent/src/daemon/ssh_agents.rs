@@ -51,8 +51,6 @@ struct Open {
 #[derive(Default)]
 struct Served {
     open: Vec<Open>,
-    /// Why those that are not open could not be opened.
-    failed: Vec<(ServiceName, Failure)>,
 }
 
 impl Agent {
@@ -122,31 +120,27 @@ impl Served {
         self.open.retain_mut(|one| {
             one.socket.is_there() && wanted.agents.iter().any(|agent| one.agent.is_same(agent))
         });
-        let failed = std::mem::take(&mut self.failed);
         for agent in &wanted.agents {
             if self.open.iter().any(|one| one.agent.is_same(agent)) {
                 continue;
             }
-            let (name, at) = (agent.name.as_str(), timestamp());
+            let name = agent.name.as_str();
             match Open::new(agent, wanted).await {
                 Ok(opened) => {
                     self.open.push(opened);
-                    for (_, failure) in failed.iter().filter(|(failed, _)| *failed == agent.name) {
-                        health.recovered(name, failure, &at);
-                    }
+                    health.socket_opened(name);
                     let path = agent.socket.socket.path.display();
                     let fields: [(&str, &dyn Display); 2] = [("name", &name), ("socket", &path)];
                     wanted.log.info("serving an SSH agent", &fields);
                 }
                 Err(failure) => {
-                    health.degraded(name, &failure, &at);
+                    health.socket_failed(name, &failure, &timestamp());
                     let fields: [(&str, &dyn Display); 3] = [
                         ("name", &name),
                         ("reason", &failure.message),
                         ("advice", &failure.advice),
                     ];
                     wanted.log.warn("cannot serve an SSH agent", &fields);
-                    self.failed.push((agent.name.clone(), failure));
                 }
             }
         }
