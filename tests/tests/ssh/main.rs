@@ -297,3 +297,30 @@ fn sshd_with_a_wrong_configuration_is_reported_and_not_reloaded() -> Result<()> 
     session.ask()?;
     Ok(())
 }
+
+/// sshd goes on without a certificate that does not belong to its key, and says nothing.
+#[test]
+fn sshd_that_does_not_serve_the_new_certificate_is_reported() -> Result<()> {
+    let Some(server) = Sshd::program()? else { return Ok(()) };
+    let swtpm = start(Kind::P256)?;
+    let (directory, address) = (tempfile::tempdir()?, sshd::address());
+    let (config, pid_file) = (directory.path().join("config"), directory.path().join("pid"));
+    let host = host(&swtpm, "software", &reload(&config, &pid_file, address))?;
+    let [key, certificate] =
+        ["ssh_host", "ssh_host-cert.pub"].map(|name| host.path("host").join(name));
+    until(|| Ok(fs::metadata(&key)?))?;
+    let sshd = Sshd::new(&host, server, &format!("PidFile {}\n", pid_file.display()))?;
+    let running = reloading(&host, &sshd, &config, address)?;
+    let former = directory.path().join("former-cert.pub");
+    fs::copy(&certificate, &former)?;
+    let right = fs::read_to_string(&config)?;
+    let wrong = right.replace(&*certificate.to_string_lossy(), &former.to_string_lossy());
+    ensure!(wrong != right, "{right}");
+    fs::write(&config, wrong)?;
+    host.signal("USR1")?;
+    host.until_logged("does not serve the new certificate", 1)?;
+    fs::write(&config, &right)?;
+    host.wait_healthy()?;
+    assert_eq!(running.certificate()?, sshd::blob(&certificate)?);
+    Ok(())
+}
