@@ -14,6 +14,8 @@ pub struct Counts {
     pub attested: Counter,
     /// Calls of processes that could not be attested.
     pub unattested: Counter,
+    /// Calls of attested processes that match none of the rules.
+    pub unmatched: Counter,
     /// Requests to the authority that were granted.
     pub granted: Counter,
     /// Requests to the authority that it refused.

@@ -266,6 +266,24 @@ fn trust_bundle_that_changes_reaches_open_streams() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn workload_that_matches_no_rule_is_logged_and_counted() -> Result<()> {
+    let swtpm = switched_on()?;
+    let mut host = Host::new(World::new(programs!())?, &swtpm.tcti())?;
+    let socket = host.path("workload.sock");
+    host.configure(&format!("{}    rules: [{{unix: {{pid: 1}}}}]\n", service(&socket, "1h")))?;
+    host.start()?;
+    host.wait_healthy()?;
+    let workload = Workload::new(socket)?;
+    let refused = workload.refusal()?;
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    let refused = workload.jwts().err().context("a JWT for a stranger")?;
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert_eq!(host.metric("agent_workload_unmatched_total{name=\"api\"}")?, 2.0);
+    host.until_logged("INFO  refused a workload name=api uid=", 1)?;
+    host.until_logged("reason=\"it matches none of the rules\"", 1)
+}
+
 /// It is good for whoever has seen it, so that it lives shorter than certificates.
 #[test]
 fn jwt_lives_for_minutes_however_long_certificates_do() -> Result<()> {

@@ -9,6 +9,7 @@ use host::exit::{Exit, Failure};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::attest::Caller;
 use crate::ceremony::authenticated::{Authenticated, Denied};
 use crate::ceremony::client::Client;
 use crate::ceremony::workloads::Wanted;
@@ -101,6 +102,14 @@ impl Link {
             ("advice", &failure.advice),
         ];
         self.log.warn("no identities for workloads", &fields);
+    }
+
+    /// Logs a caller that matches none of the rules of a service.
+    pub(super) fn report_unmatched(&self, service: &str, caller: Option<&Caller>) {
+        let uid = caller.map_or_else(|| "unknown".to_owned(), |caller| caller.unix.uid.to_string());
+        let fields: [(&str, &dyn std::fmt::Display); 3] =
+            [("name", &service), ("uid", &uid), ("reason", &"it matches none of the rules")];
+        self.log.info("refused a workload", &fields);
     }
 
     /// X.509-SVIDs for what is wanted: what the authority refuses is left out.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use self::held::Held;
 use self::jwt_cache::JwtCache;
@@ -29,6 +30,9 @@ const MAX_HELD: usize = 4096;
 /// Of one user. On a host with containers, all of them may be root's.
 const MAX_HELD_PER_USER: usize = 1024;
 
+/// How often refused callers of one user are logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
 /// What the callers of one Workload API may have.
 pub(super) struct Workloads {
     api: WorkloadApi,
@@ -36,6 +40,7 @@ pub(super) struct Workloads {
     counts: Counts,
     held: Mutex<HashMap<Kind, Arc<Held>>>,
     jwts: JwtCache,
+    unmatched: LoggedLately,
 }
 
 /// Callers that have the same: of equal attributes, as far as they can matter.
@@ -50,7 +55,8 @@ struct Kind {
 
 impl Workloads {
     pub(super) fn new(api: WorkloadApi, link: Arc<Link>, counts: Counts) -> Arc<Self> {
-        Arc::new(Self { api, link, counts, held: Mutex::default(), jwts: JwtCache::default() })
+        let (held, jwts, unmatched) = Default::default();
+        Arc::new(Self { api, link, counts, held, jwts, unmatched })
     }
 
     /// What to ask for on behalf of the caller, an item for each offer that it matches.
@@ -81,6 +87,14 @@ impl Workloads {
         (kind, matching.into_iter().map(wanted).collect())
     }
 
+    /// Counts a caller that matches no rule, and logs it unless that was just done for its user: clients come back for years.
+    fn note_unmatched(&self, caller: Option<&Caller>) {
+        self.counts.unmatched.count();
+        if self.unmatched.is_new(caller.map(|caller| caller.unix.uid), Instant::now()) {
+            self.link.report_unmatched(self.api.name.as_str(), caller);
+        }
+    }
+
     /// What callers of this kind have, fetched if it is not known. `None` if there is no room for it.
     fn held(&self, kind: Kind, wanted: Vec<(Wanted, Option<String>)>) -> Option<Subscription> {
         let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,10 +113,28 @@ impl Workloads {
     }
 }
 
+/// The users whose refused callers were logged, and when.
+#[derive(Default)]
+struct LoggedLately(Mutex<HashMap<Option<u32>, Instant>>);
+
+impl LoggedLately {
+    /// Whether a user is to be logged.
+    fn is_new(&self, uid: Option<u32>, now: Instant) -> bool {
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.retain(|_, when| now.saturating_duration_since(*when) < LOG_INTERVAL);
+        let is_new = logged.len() < MAX_HELD && !logged.contains_key(&uid);
+        if is_new {
+            logged.insert(uid, now);
+        }
+        is_new
+    }
+}
+
 impl Source for Workloads {
     fn subscribe(&self, caller: Option<&Caller>) -> Subscription {
         let (kind, wanted) = self.wanted(caller);
         if wanted.is_empty() {
+            self.note_unmatched(caller);
             return constant(Entitlement::Nothing);
         }
         let full = || constant(Entitlement::Unavailable("too many kinds of workloads".into()));
@@ -118,6 +150,7 @@ impl Source for Workloads {
         Box::pin(async move {
             let (kind, mut wanted) = self.wanted(caller);
             if wanted.is_empty() {
+                self.note_unmatched(caller);
                 return Err(NotIssued::Nothing);
             }
             // The lifetime in the configuration is that of certificates. A JWT is good for whoever has seen it.
@@ -152,4 +185,18 @@ fn constant(entitlement: Entitlement) -> Subscription {
     // A subscription whose sender is gone ends its stream; this one stays until its reader goes.
     tokio::spawn(async move { sender.closed().await });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_callers_of_a_user_are_logged_once_a_minute() {
+        let (logged, begin) = (LoggedLately::default(), Instant::now());
+        let is_new = |uid, seconds| logged.is_new(uid, begin + Duration::from_secs(seconds));
+        assert!(is_new(Some(1), 0) && is_new(Some(2), 1) && is_new(None, 1));
+        assert!(!is_new(Some(1), 59) && !is_new(None, 59));
+        assert!(is_new(Some(1), 60) && !is_new(Some(1), 119) && is_new(Some(2), 119));
+    }
 }
