@@ -11,7 +11,7 @@
 //! - [`config`] is the configuration file; [`keys`] are the keys of services.
 //! - [`attest`] finds out who connected to a unix socket.
 //! - [`tpm`]: the thread that owns the TPM, the attester, the endorsement keys.
-//! - `ssh`: keys, certificates and signatures of SSH.
+//! - `ssh`: keys, certificates and signatures of SSH; [`spiffe_id`]: SPIFFE IDs.
 //! - [`connections`] limits how many connect to a socket.
 //! - [`parts`] that a build can be without, [`log`], [`file_access`] with a time limit, and `trusted`: who else can change a file.
 
@@ -40,6 +40,7 @@ pub mod install;
 pub mod keys;
 pub mod log;
 pub mod parts;
+pub mod spiffe_id;
 mod ssh;
 pub mod ssh_agent;
 pub mod storage;

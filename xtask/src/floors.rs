@@ -122,6 +122,7 @@ const AGENT: ModuleFloors = ModuleFloors {
         ("file_access", 0),
         ("log", 0),
         ("parts", 0),
+        ("spiffe_id", 0),
         ("ssh", 0),
         ("trusted", 0),
     ],

@@ -11,9 +11,10 @@ use serde::Serialize;
 use crate::cli::Format;
 use crate::cli::configuration::Check;
 use crate::config::{
-    Destination, Finding, Findings, Lifetime, LoadError, Loaded, NamedFile, Renewal, Settings,
-    Severity, Storage, SystemRoots, Token, Trust, hooks,
+    Destination, Finding, Findings, Lifetime, LoadError, Loaded, NamedAccount, NamedFile, Renewal,
+    Settings, Severity, Storage, SystemRoots, Token, Trust, hooks,
 };
+use crate::deliver::destination::check_account;
 use crate::file_access;
 
 /// What `--format json` prints.
@@ -54,7 +55,9 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
 /// The same, including checks of the files, programs and directories that it names; and what the server is verified with.
 fn see_files(loaded: Loaded) -> Result<(Loaded, String), Findings> {
     let files = loaded.files.iter().filter_map(NamedFile::look);
-    let mut found: Vec<Finding> = files.chain(hooks::findings(&loaded.settings)).collect();
+    let accounts = loaded.accounts.iter().filter_map(missing);
+    let mut found: Vec<Finding> =
+        files.chain(accounts).chain(hooks::findings(&loaded.settings)).collect();
     let trust = trusted_by(&loaded.settings.trust, &mut found).unwrap_or_else(|failure| {
         found.push(Finding {
             severity: Severity::Error,
@@ -67,6 +70,17 @@ fn see_files(loaded: Loaded) -> Result<(Loaded, String), Findings> {
     let usable = found.iter().all(|finding| finding.severity == Severity::Warning);
     let warnings = loaded.warnings.and(found);
     if usable { Ok((Loaded { warnings, ..loaded }, trust)) } else { Err(warnings) }
+}
+
+/// A user or group that this host does not have. The file may be for another one.
+fn missing(named: &NamedAccount) -> Option<Finding> {
+    let failure = check_account(&named.account).err()?;
+    Some(Finding {
+        severity: Severity::Warning,
+        location: Some(named.location.clone()),
+        message: failure.message,
+        advice: Some(failure.advice).filter(|advice| !advice.is_empty()),
+    })
 }
 
 /// What the server is verified with. Adds places without a CA certificate to `findings`.

@@ -10,6 +10,7 @@ use host::config::tree::{self, Node};
 use host::go_duration;
 use host::log::LogFormat;
 
+use super::accounts::{self, NamedAccount};
 use super::address::listener;
 use super::files::{self, NamedFile};
 use super::onboarding::{authorities, join_uri, onboarding};
@@ -30,6 +31,8 @@ pub struct Loaded {
     pub warnings: Findings,
     /// The files it refers to, not yet checked: [`NamedFile::look`].
     pub files: Vec<NamedFile>,
+    /// The users and groups that services name, which this host need not have.
+    pub accounts: Vec<NamedAccount>,
 }
 
 pub(super) const TOP: Keys = Keys {
@@ -98,7 +101,8 @@ pub fn read_with(text: &str, path: &Path, overrides: &Overrides) -> Result<Loade
     match (settings, root) {
         (Some(settings), Some(root)) if !source.has_errors() => {
             let files = files::named(&root, &settings, &source);
-            Ok(Loaded { settings, warnings: source.findings(), files })
+            let accounts = accounts::named(&root, &source);
+            Ok(Loaded { settings, warnings: source.findings(), files, accounts })
         }
         _ => Err(source.findings()),
     }
@@ -123,7 +127,7 @@ fn settings(root: &Node, overrides: &Overrides, source: &Source<'_>) -> Option<S
     let tpm = tpm(&top, overrides, source);
 
     let (lifetime, storage) = (lifetime?, storage?);
-    let services = service::complete(drafts?, lifetime, &storage, source);
+    let services = service::complete(drafts?, lifetime, &storage, oneshot == Some(true), source);
     let (trust, token, protocol) = onboarding?;
     if protocol == Some(Protocol::Teleport) {
         without_services(services.as_ref(), &top, source);

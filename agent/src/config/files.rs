@@ -68,7 +68,7 @@ pub(super) fn named(root: &Node, settings: &Settings, source: &Source<'_>) -> Ve
     files
 }
 
-fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+pub(super) fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     let Value::Mapping(entries) = &node.value else { return None };
     entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
 }

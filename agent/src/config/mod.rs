@@ -4,6 +4,7 @@
 //! under the [`Overrides`] of the command line and the environment. Whatever is wrong is said at once, as [`Findings`]. [`text()`] is
 //! the way back.
 
+mod accounts;
 mod address;
 mod destination;
 mod directories;
@@ -30,6 +31,7 @@ mod workload_identity;
 #[cfg(test)]
 mod tests;
 
+pub use accounts::NamedAccount;
 pub use address::{Address, InvalidAddress};
 pub use document::{Loaded, read, read_with};
 pub(crate) use files::FirstContact;

@@ -337,6 +337,7 @@ pub(super) fn complete(
     items: Vec<Item>,
     lifetime: Lifetime,
     storage: &Storage,
+    oneshot: bool,
     source: &Source<'_>,
 ) -> Option<Services> {
     let mut names: HashMap<ServiceName, Option<ByteRange>> = HashMap::new();
@@ -381,6 +382,18 @@ pub(super) fn complete(
             let Some(message) = directories.claim(path, &whose) else { continue };
             let advice = "give each service its own directory or socket";
             source.error(stated.as_ref(), message, advice);
+        }
+        let serves = match &item {
+            Item::Files(draft) => draft.kind.agent().is_some(),
+            Item::WorkloadApi(_) => true,
+        };
+        if oneshot && serves {
+            let message = format!("with `oneshot` nothing can connect to the socket of {name}");
+            source.warn(
+                stated.as_ref(),
+                message,
+                "remove `oneshot`: the agent serves it while it runs",
+            );
         }
         match item {
             Item::Files(draft) => {

@@ -104,7 +104,7 @@ pub(super) fn ssh(node: &Node, stated: &Node, source: &Source<'_>) -> Option<Dra
     let lifetime = service::lifetime(&section, source);
     let (kind, destination) = match is_agent {
         true => {
-            let agent = agent_socket(&section, node, source);
+            let agent = agent_socket(&section, node, "ssh.sock", source);
             if let Some(AgentSocket { socket, rules }) = &agent
                 && socket.mode & 0o006 != 0
                 && rules.0.is_empty()
@@ -138,8 +138,13 @@ pub(super) fn ssh(node: &Node, stated: &Node, source: &Source<'_>) -> Option<Dra
     })
 }
 
-fn agent_socket(section: &Section<'_>, node: &Node, source: &Source<'_>) -> Option<AgentSocket> {
-    let (socket, rules) = (socket(section, node, source), rules(section, source));
+fn agent_socket(
+    section: &Section<'_>,
+    node: &Node,
+    example: &str,
+    source: &Source<'_>,
+) -> Option<AgentSocket> {
+    let (socket, rules) = (socket(section, node, example, source), rules(section, source));
     Some(AgentSocket { socket: socket?, rules: rules? })
 }
 
@@ -156,7 +161,7 @@ fn host(
     };
     let agent = match key {
         KeyStorage::Tpm => {
-            let agent = agent_socket(section, node, source);
+            let agent = agent_socket(section, node, "sshd.sock", source);
             let with_mode = |mut agent: AgentSocket| {
                 if section.key("mode").is_none() {
                     agent.socket.mode = HOST_MODE;

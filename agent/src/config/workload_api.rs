@@ -14,6 +14,7 @@ use host::go_duration;
 use super::destination::account;
 use super::settings::{Account, ServiceName};
 use crate::attest::rule::{Rule, Rules};
+use crate::spiffe_id::check_path;
 
 /// A socket on which workloads receive their identities.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,7 +169,7 @@ pub(super) const WORKLOAD_API: Keys = Keys {
         ("renewal_interval", "remove it: each certificate is renewed at half of its lifetime"),
         (
             "key",
-            "remove it: the Workload API delivers private keys, which a key in the TPM has not",
+            "remove it: the Workload API delivers private keys, in PKCS #8, and a key in the TPM never leaves it",
         ),
         ("svids", "write `selector` and `rules`, or the type `spiffe-workload-api`"),
     ],
@@ -301,7 +302,7 @@ pub(super) fn workload_api(node: &Node, stated: &Node, source: &Source<'_>) -> O
         Given::Here(text, range) if !is_old && text.starts_with("tcp:") => {
             tcp(&text, range.as_ref(), &section, source)
         }
-        _ => socket(&section, node, source).map(Listen::Unix),
+        _ => socket(&section, node, "workload.sock", source).map(Listen::Unix),
     };
     let ttl = section.parse("credential_ttl", go_duration::parse);
     let ttl = match ttl {
@@ -335,12 +336,17 @@ pub(super) fn workload_api(node: &Node, stated: &Node, source: &Source<'_>) -> O
     Some(Draft { name, range, kind, listen, offers, ttl: ttl?, sds: sds? })
 }
 
-/// The socket of a service: `listen`, `mode` and `group`.
-pub(super) fn socket(section: &Section<'_>, node: &Node, source: &Source<'_>) -> Option<Socket> {
+/// The socket of a service: `listen`, `mode` and `group`. `example` is the name of such a socket.
+pub(super) fn socket(
+    section: &Section<'_>,
+    node: &Node,
+    example: &str,
+    source: &Source<'_>,
+) -> Option<Socket> {
     let path = section.parse("listen", listen);
     if path.is_absent() && !section.meant("listen") {
-        let advice = "add `listen: unix:///run/endorse/workload.sock`";
-        source.error(Some(&node.range), "the service has no `listen`", advice);
+        let advice = format!("add `listen: unix:///run/endorse/{example}`");
+        source.error(Some(&node.range), "the service has no `listen`", &advice);
     }
     let mode = match section.parse("mode", mode) {
         Given::Absent => Some(DEFAULT_MODE),
@@ -468,10 +474,7 @@ fn offers(section: &Section<'_>, source: &Source<'_>) -> Option<Vec<Offer>> {
     }
     let offer = |node: &Node| {
         let section = Section::open(node, &OFFER, source)?;
-        let path = section.parse("path", |text| match text.starts_with('/') {
-            true => Ok(text.to_owned()),
-            false => Err("it must begin with a slash"),
-        });
+        let path = section.parse("path", |text| check_path(text).map(|()| text.to_owned()));
         if path.is_absent() {
             source.error(Some(&node.range), "the identity has no `path`", "add `path: /...`");
         }

@@ -10,8 +10,8 @@ use x509_cert::der::asn1::UintRef;
 use x509_cert::der::{AnyRef, Decode};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
-use super::spiffe_id::SpiffeId;
 use super::validity::Validity;
+use crate::spiffe_id::SpiffeId;
 
 /// Bytes of a token.
 const MAX_TOKEN: usize = 64 * 1024;

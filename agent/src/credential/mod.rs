@@ -3,7 +3,6 @@
 pub mod cache;
 pub mod identity;
 pub mod jwt;
-pub mod spiffe_id;
 pub mod ssh_host;
 pub(crate) mod subject;
 pub mod svid;

@@ -9,9 +9,9 @@ use webpki::{EndEntityCert, KeyUsage};
 use zeroize::Zeroizing;
 
 use super::jwt::{self, JwtKey};
-use super::spiffe_id::SpiffeId;
 use super::trust_bundle::{TrustBundle, Voucher};
 use super::validity::Validity;
+use crate::spiffe_id::SpiffeId;
 
 /// Identities of one workload.
 const MAX_SVIDS: usize = 100;

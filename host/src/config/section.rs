@@ -236,7 +236,12 @@ impl Keys {
         }
         let near = nearest(key, &known);
         if let Some((_, why)) = self.refused.iter().find(|(refused, _)| *refused == key) {
-            source.error(range, format!("`{key}` is not supported here"), why);
+            // The reason belongs to what is wrong.
+            let (why, advice) = match why.strip_prefix("remove it: ") {
+                Some(reason) => (format!(": {reason}"), "remove it"),
+                None => (String::new(), *why),
+            };
+            source.error(range, format!("`{key}` is not supported here{why}"), advice);
             return near;
         }
         let advice = match near {

@@ -131,3 +131,14 @@ fn a_check_looks_at_the_files_that_are_named() -> Result<()> {
     }
     Ok(())
 }
+
+/// The configuration may be for another host.
+#[test]
+fn a_check_warns_of_a_group_that_does_not_exist() -> Result<()> {
+    let (host, _swtpm) = host()?;
+    host.configure("  - {type: ssh-agent, listen: \"unix:///run/a\", group: no-such-group}\n")?;
+    let said = host.world.agent(&["check", "-c", "tbot.yaml"])?.success()?;
+    let warning = "warning: the group \"no-such-group\" is not in /etc/group\n  --> tbot.yaml:";
+    ensure!(said.contains(warning) && said.contains("tbot.yaml is valid"), "{said}");
+    Ok(())
+}

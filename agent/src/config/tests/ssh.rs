@@ -53,7 +53,7 @@ fn every_key_is_read_and_written_back() {
 fn faults_are_refused_with_their_place() {
     const HOST: &str = "type: ssh_host, destination: /d, principals";
     for (service, why) in [
-        ("{type: ssh-agent}".to_owned(), "no `listen`"),
+        ("{type: ssh-agent}".to_owned(), "/run/endorse/ssh.sock"),
         ("{type: ssh-agent, listen: 'unix:///a', destination: /d}".to_owned(), "on the socket"),
         ("{type: ssh-agent, listen: 'unix:///a', reload: {}}".to_owned(), "the certificate"),
         ("{type: ssh_host, destination: /d}".to_owned(), "1 to 256 names"),
@@ -64,7 +64,7 @@ fn faults_are_refused_with_their_place() {
         (format!("{{{HOST}: ['']}}"), "principals"),
         (format!("{{{HOST}: ['db:22']}}"), "host name"),
         (format!("{{{HOST}: ['2001:DB8::1']}}"), "lower case"),
-        (format!("{{{HOST}: [a], key: tpm}}"), "no `listen`"),
+        (format!("{{{HOST}: [a], key: tpm}}"), "/run/endorse/sshd.sock"),
         (format!("{{{HOST}: [a], listen: 'unix:///a'}}"), "key in the TPM"),
         (format!("{{{HOST}: [a], rules: []}}"), "key in the TPM"),
         (

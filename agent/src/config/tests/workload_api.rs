@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{loaded, refused, with};
 use crate::attest::rule::{Rule, Rules, SystemdRule, UnixRule};
-use crate::config::{Account, Listen, Offer, SdsNames, Selector, Settings, Socket, text};
+use crate::config::{Account, Listen, Offer, Reader, SdsNames, Selector, Settings, Socket, text};
 
 const FULL: &str = r#"services:
   - type: workload-identity-api
@@ -94,7 +94,7 @@ fn every_key_is_read_and_written_back() {
 #[test]
 fn faults_are_refused_with_their_place() {
     for (service, why) in [
-        ("{type: workload-identity-api}", "no `listen`"),
+        ("{type: workload-identity-api}", "/run/endorse/workload.sock"),
         ("{type: workload-identity-api, listen: 'tcp://192.0.2.1:1'}", "loopback"),
         ("{type: workload-identity-api, listen: 'tcp://[::]:1'}", "loopback"),
         ("{type: workload-identity-api, listen: 'tcp://localhost:1'}", "loopback"),
@@ -124,7 +124,10 @@ fn faults_are_refused_with_their_place() {
         ("{type: workload-identity-api, listen: unix://run/a}", "absolute path"),
         ("{type: workload-identity-api, listen: 'unix:///a', mode: '0777'}", "octal"),
         ("{type: workload-identity-api, listen: 'unix:///a', mode: '0060'}", "octal"),
-        ("{type: workload-identity-api, listen: 'unix:///a', key: tpm}", "private keys"),
+        (
+            "{type: workload-identity-api, listen: 'unix:///a', key: tpm}",
+            "supported here: the Workload API delivers private keys, in PKCS #8",
+        ),
         ("{type: workload-identity-api, listen: 'unix:///a', destination: /d}", "on the socket"),
         ("{type: workload-identity-api, listen: 'unix:///a', selector: {}}", "`name` or `labels`"),
         ("{type: workload-identity-api, listen: 'unix:///a', rules: [{}]}", "states nothing"),
@@ -140,6 +143,8 @@ fn faults_are_refused_with_their_place() {
         ),
         ("{type: spiffe-workload-api, listen: 'unix:///a'}", "svids"),
         ("{type: spiffe-workload-api, listen: 'unix:///a', svids: [{path: a}]}", "slash"),
+        ("{type: spiffe-workload-api, listen: 'unix:///a', svids: [{path: /a/../b}]}", "SPIFFE ID"),
+        ("{type: spiffe-workload-api, listen: 'unix:///a', svids: [{path: /a/}]}", "SPIFFE ID"),
         ("{type: spiffe-workload-api, listen: 'unix:///a', svids: [{hint: a}]}", "no `path`"),
     ] {
         let findings = refused(&format!("services: [{service}]")).to_string();
@@ -155,6 +160,40 @@ fn socket_for_everyone_without_rules_is_warned_of() {
     let service = "{type: workload-identity-api, listen: 'unix:///a', mode: '0666'}";
     let warned = loaded(&format!("{}\nservices: [{service}]", super::LEAST)).warnings.to_string();
     assert!(warned.contains("every user of this host"), "{warned}");
+}
+
+#[test]
+fn socket_is_warned_of_where_the_agent_runs_once() {
+    for service in [
+        "{type: workload-identity-api, name: a, listen: 'unix:///a'}",
+        "{type: workload-identity-api, name: a, listen: 'tcp://127.0.0.1:1'}",
+        "{type: ssh-agent, name: a, listen: 'unix:///a'}",
+    ] {
+        let more =
+            format!("oneshot: true\nservices:\n  - {service}\n  - {{type: x509, destination: /d}}");
+        let warned = loaded(&format!("{}\n{more}", super::LEAST)).warnings.to_string();
+        let what = "warning: with `oneshot` nothing can connect to the socket of a\n --> /etc/tbot.yaml:7:";
+        assert_eq!(warned.matches(what).count(), 1, "{warned}");
+        assert_eq!(warned.matches("oneshot").count(), 2, "{warned}");
+    }
+}
+
+/// The file may be for another host.
+#[test]
+fn users_and_groups_are_found_with_their_places() {
+    let loaded = loaded(&format!(
+        "{}\nservices:\n  - {{type: ssh-agent, listen: 'unix:///a', group: git}}\noutputs:\n  - type: x509\n    \
+         destination:\n      type: directory\n      path: /d\n      readers: [{{user: web}}, {{group: 7}}]",
+        super::LEAST
+    ));
+    let found: Vec<_> =
+        loaded.accounts.iter().map(|named| (&named.account, named.location.line)).collect();
+    let [git, web, seven] = [
+        Reader::Group(Account::Name("git".into())),
+        Reader::User(Account::Name("web".into())),
+        Reader::Group(Account::Id(7)),
+    ];
+    assert_eq!(found, [(&git, 6), (&web, 12), (&seven, 12)]);
 }
 
 #[test]

@@ -51,6 +51,14 @@ pub(crate) fn group_id(account: &Account) -> Result<u32, Failure> {
     number(&Reader::Group(account.clone())).map(|(_, id)| id)
 }
 
+/// Checks that this host has a user or group.
+///
+/// # Errors
+/// It has none of the name.
+pub(crate) fn check_account(account: &Reader) -> Result<(), Failure> {
+    number(account).map(drop)
+}
+
 /// A user's or a group's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Who {

@@ -36,7 +36,7 @@ use zeroize::Zeroizing;
 
 use crate::config;
 
-pub(crate) use self::access::group_id;
+pub(crate) use self::access::{check_account, group_id};
 pub use directory::{Directory, Writer};
 pub use manifest::{Change, Manifest};
 

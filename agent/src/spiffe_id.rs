@@ -49,13 +49,25 @@ impl FromStr for SpiffeId {
         if domain.is_empty() || domain.len() > MAX_DOMAIN || !domain.bytes().all(lower) {
             return Err(InvalidSpiffeId("its trust domain is invalid"));
         }
-        let any = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        let is_segment =
-            |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(any);
-        if !path.split('/').skip(1).all(is_segment) {
-            return Err(InvalidSpiffeId("its path is invalid"));
-        }
+        check_path(path)?;
         Ok(Self { path: SCHEME.len() + slash, text: text.to_owned() })
+    }
+}
+
+/// Checks the path of an ID, which is not empty. SPIFFE-ID, section 2.2.
+///
+/// # Errors
+/// No ID has such a path.
+pub fn check_path(path: &str) -> Result<(), InvalidSpiffeId> {
+    let segments = path.strip_prefix('/').ok_or(InvalidSpiffeId("its path has no slash"))?;
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    let is_segment =
+        |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_allowed);
+    match segments.split('/').all(is_segment) {
+        true => Ok(()),
+        false => Err(InvalidSpiffeId(
+            "between slashes its path has letters, digits, '.', '-' and '_', and neither . nor .. alone",
+        )),
     }
 }
 
