@@ -3,6 +3,8 @@
 //! A file system can hang: a network or FUSE mount whose server is gone does not answer, and nothing can end a thread that
 //! waits for it. The caller waits for a limited time, and then continues without the files.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -18,6 +20,9 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long it may take to read, lock or mark one small file. What is due elsewhere waits meanwhile.
 pub const SHORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After this long without a result, another thread goes on with a [`Batch`].
+const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long an end that is otherwise complete waits for a last removal.
 const LAST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -99,23 +104,23 @@ impl FileAccess {
 
     fn begin(&self, work: Work) -> Result<Waiting, Failure> {
         self.check()?;
-        let (turn, begun) = (Arc::clone(&self.turn), Arc::clone(&self.begun));
+        let access = self.clone();
         let abandoned = Arc::new(AtomicBool::new(false));
         let waiting = Waiting(Arc::clone(&abandoned));
-        let in_turn = move || {
-            // Signals are for the thread that waits for them.
-            let _ = SigSet::all().thread_block();
-            let _turn = lock(&turn);
-            if abandoned.load(Ordering::Acquire) {
-                return;
-            }
-            *lock(&begun) = Some(clock::monotonic());
-            work();
-            *lock(&begun) = None;
-        };
-        let started = thread::Builder::new().name("files".into()).spawn(in_turn);
+        let started = spawn(move || access.take_turn(&abandoned, work));
         started.map_err(|cause| Failure::io(&cause, format!("access to {}", self.name)))?;
         Ok(waiting)
+    }
+
+    /// Does the work after what began before it, unless nothing waits for it any more.
+    fn take_turn(&self, abandoned: &AtomicBool, work: Work) {
+        let _turn = lock(&self.turn);
+        if abandoned.load(Ordering::Acquire) {
+            return;
+        }
+        *lock(&self.begun) = Some(clock::monotonic());
+        work();
+        *lock(&self.begun) = None;
     }
 
     /// Whether an access is possible now, as far as is known.
@@ -139,6 +144,101 @@ impl FileAccess {
         let advice = "check that the file system responds, and that the file is not a pipe";
         Failure::new(Exit::Busy, what, advice)
     }
+}
+
+/// Several short accesses, for a caller that has a thread of its own. They share a thread, and are done one after the other;
+/// only if one does not end soon does another thread go on with the next, so that one that hangs delays no other for long.
+#[derive(Default)]
+pub struct Batch {
+    works: VecDeque<Box<dyn FnOnce() -> usize + Send>>,
+    /// How long each may take.
+    timeouts: BTreeMap<usize, Duration>,
+    abandoned: Arc<AtomicBool>,
+}
+
+/// The result of an access in a [`Batch`], once that has run.
+pub struct Pending<T> {
+    access: FileAccess,
+    timeout: Duration,
+    result: mpsc::Receiver<Result<T, Failure>>,
+}
+
+impl Batch {
+    /// Adds an access, as [`FileAccess::run_within`].
+    pub fn add<T: Send + 'static>(
+        &mut self,
+        access: &FileAccess,
+        timeout: Duration,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Pending<T> {
+        let (reply, result) = mpsc::channel();
+        let number = self.timeouts.len();
+        let (files, abandoned) = (access.clone(), Arc::clone(&self.abandoned));
+        self.works.push_back(Box::new(move || {
+            match files.check() {
+                Ok(()) => files.take_turn(
+                    &abandoned,
+                    Box::new(move || {
+                        let _ = reply.send(work());
+                    }),
+                ),
+                Err(failure) => {
+                    let _ = reply.send(Err(failure));
+                }
+            }
+            number
+        }));
+        self.timeouts.insert(number, timeout);
+        Pending { access: access.clone(), timeout, result }
+    }
+
+    /// Does everything, and waits for each access as long as that may take.
+    pub fn run(self) {
+        let Self { works, timeouts: mut missing, abandoned } = self;
+        let _waiting = Waiting(abandoned);
+        let begun = clock::monotonic();
+        let works = Arc::new(Mutex::new(works));
+        let (done, ends) = mpsc::channel();
+        let mut is_stalled = true;
+        while let Some(timeout) = missing.values().max()
+            && clock::monotonic().saturating_sub(begun) < *timeout
+        {
+            if is_stalled && !lock(&works).is_empty() {
+                let (works, done) = (Arc::clone(&works), done.clone());
+                let all = move || {
+                    let next = || lock(&works).pop_front();
+                    for work in std::iter::from_fn(next) {
+                        let _ = done.send(work());
+                    }
+                };
+                if spawn(all.clone()).is_err() {
+                    all();
+                }
+            }
+            let ended = ends.recv_timeout(STALL_TIMEOUT.min(*timeout));
+            is_stalled = ended.is_err();
+            ended.ok().and_then(|number| missing.remove(&number));
+        }
+    }
+}
+
+impl<T> Pending<T> {
+    /// What the access resulted in.
+    ///
+    /// # Errors
+    /// As [`FileAccess::run_within`].
+    pub fn result(self) -> Result<T, Failure> {
+        self.result.try_recv().unwrap_or_else(|_| Err(self.access.late(self.timeout)))
+    }
+}
+
+/// Begins a thread for files. Signals are for the thread that waits for them.
+pub fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let work = move || {
+        let _ = SigSet::all().thread_block();
+        work();
+    };
+    thread::Builder::new().name("files".into()).spawn(work).map(drop)
 }
 
 /// The result of `work` on the files of this name, for a command: it ends in time even if their file system hangs.
@@ -250,6 +350,48 @@ mod tests {
         let stuck = access.run_blocking(SHORT, move || hangs.recv().map_err(Failure::bug));
         assert_eq!(stuck.unwrap_err().exit, Exit::Busy);
         drop(answer);
+    }
+
+    #[test]
+    fn accesses_of_a_batch_share_a_thread() {
+        let access = ["/a", "/b", "/c"].map(|name| FileAccess::new(name, TIMEOUT));
+        let mut batch = Batch::default();
+        let [first, second] = [0, 1].map(|at| {
+            batch.add(&access[at], TIMEOUT, move || Ok((at, thread::current().id())))
+        });
+        let refused = batch.add(&access[2], TIMEOUT, || -> Result<(), _> {
+            Err(Failure::new(Exit::Io, "no", ""))
+        });
+        batch.run();
+        let (first, second) = (first.result().unwrap(), second.result().unwrap());
+        assert_eq!((first.0, second.0, first.1), (0, 1, second.1));
+        assert_ne!(first.1, thread::current().id());
+        assert_eq!(refused.result().unwrap_err().message, "no");
+    }
+
+    #[test]
+    fn access_that_hangs_does_not_keep_the_others_of_its_batch() {
+        let [hangs, works] = ["/mnt", "/srv"].map(|name| FileAccess::new(name, TIMEOUT));
+        let (answer, waits) = mpsc::channel::<()>();
+        let mut batch = Batch::default();
+        // It ends only after the next one has been done.
+        let first = batch.add(&hangs, TIMEOUT, move || waits.recv().map_err(Failure::bug));
+        let second = batch.add(&works, TIMEOUT, move || answer.send(()).map_err(Failure::bug));
+        batch.run();
+        assert_eq!((first.result(), second.result()), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn late_access_of_a_batch_is_named() {
+        let [hangs, works] = ["/mnt", "/srv"].map(|name| FileAccess::new(name, SHORT));
+        let (_answer, waits) = mpsc::channel::<()>();
+        let mut batch = Batch::default();
+        let second = batch.add(&works, TIMEOUT, || Ok(7));
+        let first = batch.add(&hangs, SHORT, move || waits.recv().map_err(Failure::bug));
+        batch.run();
+        let failure = first.result().unwrap_err();
+        assert_eq!(failure.message, "access to /mnt did not finish within 0 seconds");
+        assert_eq!(second.result().unwrap(), 7);
     }
 
     #[test]

@@ -296,6 +296,15 @@ impl Health {
         new
     }
 
+    /// Whether the files of these components, and of no others, are known to be unreadable, for the same reasons.
+    #[must_use]
+    pub fn are_unreadable(&self, unreadable: &[(String, Failure)]) -> bool {
+        let known = &self.lock().unreadable;
+        known.iter().map(|one| (&one.name, &one.failure)).eq(unreadable
+            .iter()
+            .map(|(name, failure)| (name, failure)))
+    }
+
     /// A line for the service manager: what is wrong, or else what is waited for, or else that everything is in place.
     #[must_use]
     pub fn status(&self, wall: i64) -> String {

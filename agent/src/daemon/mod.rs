@@ -2,8 +2,8 @@
 //! disk or the clock.
 //!
 //! [`machine`] decides what to do, `worker` runs jobs, [`health`] reports. The loop below passes events to the machine, its
-//! jobs to the worker, and results to health and log. One thread runs it all, and wakes at most once a minute when there
-//! is nothing to do.
+//! jobs to the worker, and results to health and log. One thread runs it all, and wakes once a minute when there is nothing
+//! to do.
 
 pub mod alarm;
 mod bound_socket;
@@ -214,9 +214,13 @@ impl Daemon {
                     rung?;
                     self.look_at = clock::boot().saturating_add(LOOK_AGAIN);
                     self.check_sockets();
+                    if self.running_check.take_if(|check| check.has_no_news()).is_some() {
+                        self.machine = self.machine.clone().file_check_ended();
+                        self.manager.status(&self.health.status(now().wall));
+                    }
                     Event::AlarmRang
                 }
-                seen = RunningCheck::ended(&mut self.running_check) => self.files_checked(seen?),
+                seen = RunningCheck::news(&mut self.running_check) => self.files_checked(seen),
                 event = self.signals.next() => {
                     self.note_request(&event);
                     event
@@ -267,7 +271,16 @@ impl Daemon {
     /// Checks for changes without a notification: files that were changed or removed. They are written again.
     fn check_files(&mut self) {
         if let Slot::Free(worker) = &self.slot {
-            self.running_check = Some(RunningCheck::begin(worker.files()));
+            let (health, mismatch) = (self.health.clone(), self.mismatch.clone());
+            let is_rejoining = self.machine.is_rejoining();
+            let is_news = move |found: &CheckResult| {
+                !found.changed.is_empty()
+                    || found.socket.is_some()
+                    || found.mismatch.is_some() != is_rejoining
+                    || found.mismatch != mismatch.reason()
+                    || !health.are_unreadable(&found.unreadable)
+            };
+            self.running_check = Some(RunningCheck::begin(worker.files(), is_news));
         }
     }
 

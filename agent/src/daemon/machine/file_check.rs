@@ -23,6 +23,13 @@ impl Machine {
         Some(Action::CheckFiles)
     }
 
+    /// The comparison has ended, and nothing was found that was not known.
+    #[must_use]
+    pub fn file_check_ended(mut self) -> Self {
+        self.file_check = None;
+        self
+    }
+
     /// What a job replaces is no longer part of the check.
     pub(super) fn exclude_from_file_check(&mut self, job: Job, outcome: Outcome) {
         let (Some(check), Outcome::Valid(_) | Outcome::NotStored(_) | Outcome::HookFailed(_)) =

@@ -275,6 +275,17 @@ fn file_check_that_does_not_end_delays_no_job_and_has_no_second_beside_it() {
 }
 
 #[test]
+fn file_check_that_found_nothing_makes_way_for_the_next() {
+    let machine = Machine::new(Some(valid(0)), PACE, found([(Some(valid(0)), PACE)]), || 128);
+    let (machine, _) = machine.next(Event::Woke, at(1), 0);
+    let (machine, actions) = machine.next(Event::AlarmRang, at(60), 0);
+    assert_eq!(actions, [Action::CheckFiles]);
+    assert_eq!(machine.clone().next(Event::AlarmRang, at(120), 0).1, []);
+    let (_, actions) = machine.file_check_ended().next(Event::AlarmRang, at(120), 0);
+    assert_eq!(actions, [Action::CheckFiles]);
+}
+
+#[test]
 fn file_check_ignores_what_was_replaced_meanwhile() {
     let services = [(Some(valid(0)), PACE), (Some(valid(0)), PACE)];
     let machine = Machine::new(Some(valid(0)), PACE, found(services), || 128);

@@ -18,7 +18,7 @@ use crate::daemon::machine::{Found, Holder, Validity};
 use crate::daemon::name;
 use crate::deliver::destination::Change;
 use crate::deliver::files::FileSink;
-use crate::file_access::SHORT_TIMEOUT;
+use crate::file_access::{Batch, Pending, SHORT_TIMEOUT, TIMEOUT};
 use crate::log::Log;
 use crate::storage::Storage;
 
@@ -55,7 +55,7 @@ impl Mismatch {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = mismatch;
     }
 
-    pub(super) fn reason(&self) -> Option<String> {
+    pub(crate) fn reason(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -201,22 +201,30 @@ impl Files {
         self.identity.as_ref()?.mismatch(token, &self.pins, ek, protocol)
     }
 
-    /// Compares what was put in place with what is there now.
-    pub(crate) async fn check(&self) -> CheckResult {
-        let token = self.token().await;
-        let unreadable = unreadable(&token).into_iter().collect();
-        let mismatch = self.mismatch(token.ok().as_deref());
+    /// Compares what was put in place with what is there now. Blocks until each access has ended or is late.
+    pub(crate) fn check(&self) -> CheckResult {
+        let mut batch = Batch::default();
+        let settings = Arc::clone(&self.settings);
+        let token = batch.add(&self.access.token, SHORT_TIMEOUT, move || settings.token.read());
         let (storage, place) = (self.storage.clone(), self.socket_place.clone());
-        let identity = self.access.storage.run(move || {
+        let identity = batch.add(&self.access.storage, TIMEOUT, move || {
             let socket = place.and_then(|place| place.recreate());
             Ok((storage.map_or(Ok(()), |storage| storage.check()), socket))
         });
-        let services = self.each(|_, _, sink| sink.destination().check());
-        let (identity, services) = tokio::join!(identity, services);
-        let (identity, socket) = match identity {
+        let check = |sink: &Arc<FileSink>| {
+            let checked = Arc::clone(sink);
+            batch.add(sink.access(), TIMEOUT, move || Ok(checked.destination().check()))
+        };
+        let services: Vec<_> = self.sinks.iter().map(check).collect();
+        batch.run();
+        let token = token.result();
+        let unreadable = unreadable(&token).into_iter().collect();
+        let mismatch = self.mismatch(token.ok().as_deref());
+        let (identity, socket) = match identity.result() {
             Ok((identity, socket)) => (Ok(identity), socket),
             Err(failure) => (Err(failure), None),
         };
+        let services: Vec<_> = services.into_iter().map(Pending::result).collect();
         let holders = (0..services.len()).map(Holder::Service);
         let checked = std::iter::once((Holder::Identity, identity)).chain(holders.zip(services));
         let mut result = CheckResult { mismatch, socket, unreadable, ..CheckResult::default() };
