@@ -356,9 +356,8 @@ mod tests {
     fn accesses_of_a_batch_share_a_thread() {
         let access = ["/a", "/b", "/c"].map(|name| FileAccess::new(name, TIMEOUT));
         let mut batch = Batch::default();
-        let [first, second] = [0, 1].map(|at| {
-            batch.add(&access[at], TIMEOUT, move || Ok((at, thread::current().id())))
-        });
+        let [first, second] = [0, 1]
+            .map(|at| batch.add(&access[at], TIMEOUT, move || Ok((at, thread::current().id()))));
         let refused = batch.add(&access[2], TIMEOUT, || -> Result<(), _> {
             Err(Failure::new(Exit::Io, "no", ""))
         });

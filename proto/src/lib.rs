@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod codec;
 pub mod envoy;
 pub mod reflection;
 pub mod spiffe;

@@ -101,6 +101,9 @@ const SHARED: [(&str, &str); 4] = [
     ("google.rpc", "crate::envoy::rpc"),
 ];
 
+/// The files of services whose streams wait: their messages have buffers of their own length.
+const WAITING: [&str; 2] = ["_.rs", "envoy.service.secret.v3.rs"];
+
 struct Package {
     protos: &'static [&'static str],
     generated: &'static str,
@@ -196,6 +199,9 @@ impl Package {
             if self.generated.strip_suffix(".rs") != Some(package) {
                 builder = builder.extern_path(format!(".{package}"), module);
             }
+        }
+        if WAITING.contains(&self.generated) {
+            builder = builder.codec_path("crate::codec::SmallBuffers");
         }
         builder.compile_fds(files)?;
         let content = fs::read_to_string(out.path().join(self.generated))?;

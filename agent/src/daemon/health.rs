@@ -300,9 +300,10 @@ impl Health {
     #[must_use]
     pub fn are_unreadable(&self, unreadable: &[(String, Failure)]) -> bool {
         let known = &self.lock().unreadable;
-        known.iter().map(|one| (&one.name, &one.failure)).eq(unreadable
+        known
             .iter()
-            .map(|(name, failure)| (name, failure)))
+            .map(|one| (&one.name, &one.failure))
+            .eq(unreadable.iter().map(|(name, failure)| (name, failure)))
     }
 
     /// A line for the service manager: what is wrong, or else what is waited for, or else that everything is in place.

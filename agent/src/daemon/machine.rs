@@ -34,7 +34,7 @@ pub enum Event {
     Ended(Job, Outcome),
     /// [`Job::Configure`] succeeded: the initial state under the new configuration.
     Configured(Box<Machine>),
-    /// [`Action::CheckFiles`] ended.
+    /// [`Action::CheckFiles`] ended with something new; without, [`Machine::file_check_ended`] is called instead.
     FilesChecked {
         /// Holders whose files differ from what was written.
         changed: Vec<Holder>,

@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::conversation::{Conversation, Reply};
 use super::server::{Peer, Served};
-use super::updates::{self, Messages};
+use super::updates;
 use super::{Identities, Subscription};
 
 #[tonic::async_trait]
@@ -38,7 +38,7 @@ impl SecretDiscoveryService for Served {
         ))
     }
 
-    type StreamSecretsStream = Messages<DiscoveryResponse>;
+    type StreamSecretsStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
 
     async fn stream_secrets(
         &self,

@@ -158,7 +158,7 @@ impl WorkloadApi {
     pub fn serve(listener: Box<dyn Listener>, serving: Serving) -> Self {
         let (stop, stopping) = watch::channel(false);
         let Serving { source, sds_names, limits, counts, log } = serving;
-        let served = Served { source, sds_names, counts, log };
+        let served = Arc::new(Served { source, sds_names, counts, log });
         tokio::spawn(accept(listener, served, Places::new(limits), stopping));
         Self { stop }
     }
@@ -172,7 +172,7 @@ impl Drop for WorkloadApi {
 
 async fn accept(
     listener: Box<dyn Listener>,
-    served: Served,
+    served: Arc<Served>,
     places: Places,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -203,7 +203,7 @@ async fn accept(
         let counts = served.counts.clone();
         let open = counts.connections.begin();
         let peer = Arc::new(Peer { process, stop: stop.clone(), counts });
-        let router = Router::new(served.clone(), peer);
+        let router = Router::new(&served, peer);
         let mut stop = stop.clone();
         tokio::spawn(async move {
             serve_connection(stream, router, &mut stop).await;
@@ -219,15 +219,20 @@ async fn serve_connection(
     stop: &mut watch::Receiver<bool>,
 ) {
     let called = Arc::clone(&router.called);
-    let connection = Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_CALLS)
-        .max_header_list_size(MAX_HEADERS)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_send_buf_size(MAX_SEND_BUFFER)
-        .serve_connection(TokioIo::new(Repaired::new(stream)), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
+    // On the heap: as a part of this future, which moves it, it would take its room more than once.
+    let mut connection = Box::pin(
+        Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_CALLS)
+            .max_header_list_size(MAX_HEADERS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_send_buf_size(MAX_SEND_BUFFER)
+            .serve_connection(
+                TokioIo::new(Repaired::new(stream)),
+                TowerToHyperService::new(router),
+            ),
+    );
     let silent = async {
         if tokio::time::timeout(FIRST_CALL_TIMEOUT, called.notified()).await.is_ok() {
             std::future::pending::<()>().await;
@@ -235,7 +240,7 @@ async fn serve_connection(
     };
     tokio::select! {
         // Whatever the workload did, the next one is not affected.
-        _ = connection.as_mut() => return,
+        _ = &mut connection => return,
         () = silent => return,
         () = stopping(stop) => {}
     }
@@ -254,9 +259,9 @@ struct Router {
 }
 
 impl Router {
-    fn new(served: Served, peer: Arc<Peer>) -> Self {
-        let workload_api = SpiffeWorkloadApiServer::new(served.clone());
-        let sds = SecretDiscoveryServiceServer::new(served);
+    fn new(served: &Arc<Served>, peer: Arc<Peer>) -> Self {
+        let workload_api = SpiffeWorkloadApiServer::from_arc(Arc::clone(served));
+        let sds = SecretDiscoveryServiceServer::from_arc(Arc::clone(served));
         Self {
             workload_api: workload_api.max_decoding_message_size(MAX_REQUEST),
             sds: sds.max_decoding_message_size(MAX_REQUEST),
@@ -316,8 +321,8 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (sds_names, counts) = (SdsNames::default(), Counts::default());
-    let served = Served { source, sds_names, counts: counts.clone(), log };
-    Router::new(served, Arc::new(Peer { process: Box::new(process), stop, counts }))
+    let served = Arc::new(Served { source, sds_names, counts: counts.clone(), log });
+    Router::new(&served, Arc::new(Peer { process: Box::new(process), stop, counts }))
 }
 
 fn reflect(request: Request<Body>) -> Routed {

@@ -1,20 +1,25 @@
 //! What a caller may have, as a stream of messages that ends with the reason.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
+use tokio_stream::Stream;
 use tonic::Status;
 
+use super::counts::Counted;
 use super::server::Peer;
 use super::{Identities, Subscription};
 
 /// How long a caller waits for its first identities. Clients try again after less.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The messages of a call.
-pub(super) type Messages<M> = ReceiverStream<Result<M, Status>>;
+/// The messages of a call, which are made when they are read: a caller that waits costs no task and no queue.
+pub(super) struct Messages<M>(Option<Next<M>>);
+
+type Next<M> = Pin<Box<dyn Future<Output = (Result<M, Status>, Messages<M>)> + Send>>;
 
 /// The identities of a caller, now or as soon as they are known.
 ///
@@ -51,7 +56,7 @@ async fn changed(subscription: &mut Subscription) -> Result<(), Status> {
 /// stream never ends with success, which some clients take for the end of all messages.
 pub(super) fn messages<P, M>(
     peer: Arc<Peer>,
-    mut subscription: Subscription,
+    subscription: Subscription,
     part: fn(&Arc<Identities>) -> P,
     message: fn(&P) -> M,
 ) -> Messages<M>
@@ -59,36 +64,79 @@ where
     P: PartialEq + Send + Sync + 'static,
     M: Send + 'static,
 {
-    let (sender, stream) = mpsc::channel(1);
     let open = peer.counts().streams.begin();
-    tokio::spawn(async move {
-        let _open = open;
-        let sending = async {
-            let mut sent = None;
-            let mut identities = first(&mut subscription).await;
-            loop {
-                let now = match &identities {
-                    Ok(identities) => part(identities),
-                    Err(status) => return Some(status.clone()),
-                };
-                if sent.as_ref() != Some(&now) {
-                    sender.send(Ok(message(&now))).await.ok()?;
-                    sent = Some(now);
-                }
-                identities = next(&mut subscription).await;
+    Call { peer, subscription, part, message, sent: None, _open: open }.next()
+}
+
+/// A call that waits for changes.
+struct Call<P, M> {
+    peer: Arc<Peer>,
+    subscription: Subscription,
+    part: fn(&Arc<Identities>) -> P,
+    message: fn(&P) -> M,
+    /// What the last message was about.
+    sent: Option<P>,
+    _open: Counted,
+}
+
+impl<P, M> Call<P, M>
+where
+    P: PartialEq + Send + Sync + 'static,
+    M: Send + 'static,
+{
+    /// The messages from now on.
+    fn next(self) -> Messages<M> {
+        Messages(Some(Box::pin(self.wait())))
+    }
+
+    /// Waits for the next message, after which the call goes on, or for the reason why it ends.
+    async fn wait(mut self) -> (Result<M, Status>, Messages<M>) {
+        let changed = tokio::select! {
+            // A message is for the process that connected.
+            biased;
+            end = self.peer.ended() => Err(end),
+            changed = changed_part(&mut self.subscription, self.part, self.sent.as_ref()) => changed,
+        };
+        match changed {
+            Ok(part) => {
+                let message = (self.message)(&part);
+                self.sent = Some(part);
+                (Ok(message), self.next())
             }
-        };
-        let end = tokio::select! {
-            end = sending => end,
-            status = peer.ended() => Some(status),
-            () = sender.closed() => None,
-        };
-        if let Some(status) = end {
-            // A caller that has gone does not need the reason.
-            let _ = sender.send(Err(status)).await;
+            Err(end) => (Err(end), Messages(None)),
         }
-    });
-    ReceiverStream::new(stream)
+    }
+}
+
+/// The part of the identities that is of interest, once it is another than was sent.
+async fn changed_part<P: PartialEq>(
+    subscription: &mut Subscription,
+    part: fn(&Arc<Identities>) -> P,
+    sent: Option<&P>,
+) -> Result<P, Status> {
+    let mut is_first = sent.is_none();
+    loop {
+        let identities = match is_first {
+            true => first(subscription).await?,
+            false => next(subscription).await?,
+        };
+        let now = part(&identities);
+        if sent != Some(&now) {
+            return Ok(now);
+        }
+        is_first = false;
+    }
+}
+
+impl<M> Stream for Messages<M> {
+    type Item = Result<M, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(next) = &mut self.0 else { return Poll::Ready(None) };
+        let (message, rest) = ready!(next.as_mut().poll(context));
+        *self = rest;
+        Poll::Ready(Some(message))
+    }
 }
 
 /// The agent stops, or has been configured otherwise.

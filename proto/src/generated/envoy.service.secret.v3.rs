@@ -101,7 +101,7 @@ pub mod secret_discovery_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets",
             );
@@ -135,7 +135,7 @@ pub mod secret_discovery_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
             );
@@ -165,7 +165,7 @@ pub mod secret_discovery_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets",
             );
@@ -358,7 +358,7 @@ pub mod secret_discovery_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeltaSecretsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -411,7 +411,7 @@ pub mod secret_discovery_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StreamSecretsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -463,7 +463,7 @@ pub mod secret_discovery_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FetchSecretsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

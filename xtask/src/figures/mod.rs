@@ -21,7 +21,7 @@ const MAX_RESIDENT_BYTES: u64 = 5_000_000;
 /// The same with three services, one of them a Workload API, and with many streams of it.
 const MAX_RESIDENT_WITH_API: u64 = 6_000_000;
 const MAX_RESIDENT_WITH_STREAMS: u64 = 24_000_000;
-/// Limit of the wake-ups per minute of either: by the alarm, and at the end of the thread that checks the files.
+/// Limit of the wake-ups per minute of either. The alarm is one; the thread that checks the files wakes the daemon only for news.
 const MAX_WAKE_UPS: f64 = 2.0;
 /// Aim for the time in which a rotation reaches all streams. Exceeding it fails nothing, since times depend on the machine.
 const ROTATION_AIM: Duration = Duration::from_secs(1);
