@@ -13,13 +13,16 @@ use crate::{cargo, target_directory, workspace};
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 /// The agent with all of its parts, which is shipped.
 pub(crate) const FULL: Edition =
-    Edition { name: "agent", arguments: &["--package", "agent"], limit: 4_000_000 };
+    Edition { name: "agent", arguments: &["--package", "agent", UNTRACED], limit: 4_000_000 };
 /// The agent without the parts that a build can leave out (`agent/src/parts.rs`): it identifies the TPM, joins and keeps files fresh.
 pub(crate) const SMALL: Edition = Edition {
     name: "agent-small",
-    arguments: &["--package", "agent", "--no-default-features"],
+    arguments: &["--package", "agent", UNTRACED, "--no-default-features"],
     limit: 3_400_000,
 };
+
+/// Without what libraries trace: nothing reads it.
+const UNTRACED: &str = "--features=untraced";
 
 /// An agent to build.
 pub(crate) struct Edition {
