@@ -79,6 +79,7 @@ fn with_bundle(identity: &Identity, cas: &[Vec<u8>]) -> Result<Identity> {
         ssh_certificate: identity.ssh_certificate.clone(),
         ssh_cas: identity.ssh_cas.clone(),
         ssh_host_cas: identity.ssh_host_cas.clone(),
+        trust_version: identity.trust_version,
         spiffe_id: identity.spiffe_id.clone(),
         validity: identity.validity().map_err(anyhow::Error::msg)?,
     };

@@ -117,6 +117,7 @@ impl Authenticated {
             ttl_seconds: seconds(ttl),
             hostname: hostname(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            trust_version: identity.trust_version,
         };
         self.budget.set(Some(MAX_CALL));
         let renewed = CallTime::new().wait(self.service.renew(request)).await;

@@ -347,6 +347,7 @@ impl From<IssuedCredentials> for Unverified {
             ssh_certificate: issued.ssh_certificate,
             ssh_cas: issued.ssh_authorities,
             ssh_host_cas: issued.ssh_host_authorities,
+            trust_version: issued.trust_version,
         }
     }
 }

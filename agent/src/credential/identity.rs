@@ -72,6 +72,9 @@ pub struct Identity {
     /// Keys of the SSH CAs that sign host certificates; none if the server had one list for both.
     #[serde(rename = "ssh_host_authorities", default, skip_serializing_if = "Vec::is_empty")]
     pub ssh_host_cas: Vec<String>,
+    /// The number of the trust bundle, by the authority's count; 0 of a server without one.
+    #[serde(default)]
+    pub trust_version: u64,
 }
 
 /// What is kept of the TPM.
@@ -155,6 +158,7 @@ impl Identity {
             ssh_certificate: credentials.ssh_certificate,
             ssh_cas: credentials.ssh_cas,
             ssh_host_cas: credentials.ssh_host_cas,
+            trust_version: credentials.trust_version,
         })
     }
 
@@ -180,6 +184,7 @@ impl Identity {
             ssh_certificate: credentials.ssh_certificate,
             ssh_cas: credentials.ssh_cas,
             ssh_host_cas: credentials.ssh_host_cas,
+            trust_version: credentials.trust_version,
             ..self.clone()
         })
     }

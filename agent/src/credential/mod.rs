@@ -60,6 +60,8 @@ pub struct Unverified {
     pub ssh_cas: Vec<String>,
     /// Keys of the SSH CAs that sign host certificates; empty if the server has one list for both.
     pub ssh_host_cas: Vec<String>,
+    /// The number of the trust bundle, by the authority's count; 0 of a server without one.
+    pub trust_version: u64,
 }
 
 /// Credentials for a key of this host.
@@ -79,6 +81,8 @@ pub struct Credentials {
     pub ssh_cas: Vec<String>,
     /// Keys of the SSH CAs that sign host certificates; empty if the server has one list for both.
     pub ssh_host_cas: Vec<String>,
+    /// The number of the trust bundle, by the authority's count; 0 of a server without one.
+    pub trust_version: u64,
     /// The leaf's URI; Teleport's leaves have none.
     pub spiffe_id: Option<String>,
     /// From when to when the leaf is valid.
@@ -174,6 +178,7 @@ impl Credentials {
             ssh_certificate: issued.ssh_certificate,
             ssh_cas: issued.ssh_cas,
             ssh_host_cas: issued.ssh_host_cas,
+            trust_version: issued.trust_version,
             spiffe_id,
             validity,
         })

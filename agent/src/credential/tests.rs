@@ -89,6 +89,7 @@ fn unverified(bot: &str) -> Unverified {
         ssh_certificate: String::new(),
         ssh_cas: Vec::new(),
         ssh_host_cas: Vec::new(),
+        trust_version: 0,
     }
 }
 

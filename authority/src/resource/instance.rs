@@ -68,6 +68,9 @@ pub struct BotInstanceStatus {
     /// What an agent of Teleport last said about itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<Heartbeat>,
+    /// The newest document of the trust chain that it has: which CAs it trusts. 0 if it is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub trust_version: u64,
     /// When it joined.
     pub joined: Timestamp,
     /// When it renewed last.
@@ -173,6 +176,11 @@ pub struct ServiceRecord {
     pub key_location: KeyLocation,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 const fn unproven() -> KeyLocation {
     KeyLocation::Unproven
 }
@@ -212,6 +220,7 @@ impl BotInstance {
             hostname: String::new(),
             agent_version: String::new(),
             heartbeat: None,
+            trust_version: 0,
             joined: now,
             renewed: None,
             last_seen: now,

@@ -334,6 +334,8 @@ impl Join {
         let issued = authority.issuer.credentials(&bot, &instance, profile, key, validity);
         let issued = issued.map_err(Refusal::because(Code::Internal))?;
         instance.status.certificate_serial.clone_from(&issued.serial);
+        // The answer has at least these CAs.
+        instance.status.trust_version = authority.issuer.keyring().keys().chain.version();
         instance.set_expires(Timestamp(issued.not_after));
         let attempt = Attempt {
             bot_instance_id: Some(instance.spec.instance_id.to_string()),

@@ -14,6 +14,8 @@ use crate::resource::{Bot, ServiceRecord, Timestamp};
 pub(crate) struct Renewal {
     pub(crate) host: HostInfo,
     pub(crate) ttl: Parsed<Ttl>,
+    /// The newest document of the trust chain that the host has.
+    pub(crate) trust_version: u64,
 }
 
 /// The request of certificates for another key of the caller's host.
@@ -63,6 +65,7 @@ impl CallRequest for Renewal {
         status.hostname = bounded(&self.host.hostname).unwrap_or_default();
         status.agent_version = bounded(&self.host.agent_version).unwrap_or_default();
         status.renewed = Some(Timestamp(call.now));
+        status.trust_version = self.trust_version;
         call.instance.set_expires(Timestamp(issued.not_after));
         Ok(issued)
     }

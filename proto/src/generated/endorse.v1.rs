@@ -32,6 +32,9 @@ pub struct IssuedCredentials {
     /// SSH CA keys that sign host certificates, one authorized_keys line each. An authority without them has one SSH CA for both.
     #[prost(string, repeated, tag = "11")]
     pub ssh_host_authorities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The number of the newest document of the trust chain, which has these CAs.
+    #[prost(uint64, tag = "12")]
+    pub trust_version: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRequest {
@@ -436,6 +439,9 @@ pub struct WhoAmIResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewRequest {
+    /// `trust_version` of the credentials that the host has: which CAs it trusts. 0: of an older authority.
+    #[prost(uint64, tag = "4")]
+    pub trust_version: u64,
     /// Requested lifetime of the certificates, which the authority may shorten. 0: the default.
     #[prost(int64, tag = "1")]
     pub ttl_seconds: i64,

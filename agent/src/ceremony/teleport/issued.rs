@@ -57,5 +57,6 @@ fn unverified(
         ssh_certificate,
         ssh_cas,
         ssh_host_cas: Vec::new(),
+        trust_version: 0,
     })
 }

@@ -56,8 +56,8 @@ pub(super) fn challenge(challenge: &Challenge) -> JoinChallenge {
 }
 
 pub(super) fn renewal(request: RenewRequest) -> Renewal {
-    let RenewRequest { ttl_seconds, hostname, agent_version } = request;
-    Renewal { host: HostInfo { hostname, agent_version }, ttl: ttl(ttl_seconds) }
+    let RenewRequest { ttl_seconds, hostname, agent_version, trust_version } = request;
+    Renewal { host: HostInfo { hostname, agent_version }, ttl: ttl(ttl_seconds), trust_version }
 }
 
 /// A request on the connection with this exporter value.
@@ -91,6 +91,7 @@ impl From<Grant> for IssuedCredentials {
             not_after: issued.not_after.unix_timestamp(),
             not_before: issued.not_before.unix_timestamp(),
             generation: instance.status.generation,
+            trust_version: cas.chain.version(),
         }
     }
 }

@@ -31,8 +31,12 @@ pub(crate) async fn renew(
     client: &mut Client,
     ttl_seconds: i64,
 ) -> Result<IssuedCredentials, Status> {
-    let request =
-        RenewRequest { ttl_seconds, hostname: "host-2".into(), agent_version: "next".into() };
+    let request = RenewRequest {
+        ttl_seconds,
+        hostname: "host-2".into(),
+        agent_version: "next".into(),
+        trust_version: 3,
+    };
     client.renew(request).await.map(tonic::Response::into_inner)
 }
 
@@ -52,6 +56,9 @@ async fn a_renewal_keeps_key_and_instance_and_counts() {
     let harness = Harness::new().await;
     let (tpm, first) = harness.joined().await;
     assert_eq!(first.generation, 1);
+    let version = harness.authority.issuer.keyring().keys().chain.version();
+    assert_eq!((first.trust_version, version > 0), (version, true));
+    assert_eq!(harness.instance().await.status.trust_version, version);
     let mut held = first.clone();
     for generation in 2..5 {
         let mut client = client(&harness, &tpm, &held).await;
@@ -70,6 +77,8 @@ async fn a_renewal_keeps_key_and_instance_and_counts() {
         assert_eq!(instance.status.generation, generation);
         assert_eq!(instance.status.hostname, "host-2");
         assert_eq!(instance.status.agent_version, "next");
+        // What the host says it has, not what it is sent.
+        assert_eq!(instance.status.trust_version, 3);
         assert_eq!(line["certificate_serial"], instance.status.certificate_serial.as_str());
         assert!(instance.status.renewed.unwrap() >= instance.status.joined);
         assert_eq!(instance.metadata.expires.unwrap().0.unix_timestamp(), held.not_after);
