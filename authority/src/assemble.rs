@@ -90,18 +90,15 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
         }
     };
     let Parts { clock, store, audit } = parts;
-    let Settings { cluster_name, jwt, .. } = settings;
-    let cluster =
-        Cluster::open(&directory, &lock, cluster_name, &settings.store, jwt, clock.now())?;
-    let store = store(match database {
-        Some(database) => {
-            if let Some(warning) = records_left_behind(&directory).await {
-                warn!("{warning}");
-            }
-            Arc::new(database)
-        }
-        None => Arc::new(cluster.store()?),
-    });
+    if database.is_some()
+        && let Some(warning) = records_left_behind(&directory).await
+    {
+        warn!("{warning}");
+    }
+    let database = database.map(|database| Arc::new(database) as Arc<dyn Store>);
+    let (name, jwt) = (settings.cluster_name, settings.jwt);
+    let cluster = Cluster::open(&directory, &lock, database, name, jwt, clock.now()).await?;
+    let store = store(cluster.store);
     let log = directory.audit();
     let audit = audit(&log)
         .map_err(|cause| Failure::io(&cause, format!("cannot open {}", log.display())))?;
@@ -109,7 +106,8 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
         CaPin::of_certificate(cluster.issuer.x509().certificate()).map_err(Failure::bug)?;
     let authority = Authority::new(cluster.issuer, store, audit, clock, settings.join_timeout);
     let authority = authority.judging_by(settings.ek_policy).known_as(public_names);
-    let authority = Arc::new(authority.serving(settings.teleport));
+    let authority = authority.serving(settings.teleport).with_keyring(cluster.keyring);
+    let authority = Arc::new(authority);
     recover(&authority).await?;
 
     let tls = TlsSettings::new(Arc::clone(&authority)).map_err(Failure::bug)?;
@@ -131,6 +129,10 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
         }
         _ => None,
     };
+    let address = public.address().map_err(Failure::bug)?;
+    if let Some(keyring) = &authority.keyring {
+        keyring.listens_on(address.to_string());
+    }
     Ok(Assembled {
         bundle_address: bundle
             .as_ref()
@@ -138,7 +140,7 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
             .transpose()
             .map_err(Failure::bug)?,
         authority,
-        address: public.address().map_err(Failure::bug)?,
+        address,
         diag_address: diag.as_ref().map(DiagListener::address).transpose().map_err(Failure::bug)?,
         ca_pin,
         origin: cluster.origin,

@@ -1,5 +1,6 @@
 //! The command line, declared.
 
+pub mod authorities;
 pub mod bots;
 pub mod install;
 mod tctl;
@@ -16,6 +17,7 @@ use host::exit::{self, Exit};
 use host::go_duration;
 use host::log::LogFormat;
 
+use self::authorities::{Authorities, Recovery};
 use self::bots::Bots;
 use self::tokens::Tokens;
 use self::which::{Asked, Which, asked, editable, one};
@@ -115,6 +117,12 @@ pub enum Command {
     /// Check certificates of endorsement keys
     #[command(subcommand)]
     Ek(Ek),
+    /// Let several authorities share a cluster
+    #[command(subcommand)]
+    Authorities(Authorities),
+    /// Create and check the recovery key of the cluster
+    #[command(subcommand)]
+    Recovery(Recovery),
     /// Prepare the database of the authority, or move its records
     #[command(subcommand)]
     Store(StoreCommand),

@@ -1,47 +1,42 @@
 //! The cluster, which the first start creates.
 
 mod keyring_files;
+mod public_files;
 
-use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use host::bounded;
 use host::exit::{Exit, Failure};
-use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use tracing::{info, warn};
+use tracing::info;
 
-use self::keyring_files::{KeyringFiles, unsupported};
-use crate::config::StoreSettings;
+use self::keyring_files::KeyringFiles;
+use self::public_files::PublicFiles;
 use crate::data_directory::{
-    DataDirectory, Lock, Nascent, check_own, check_owner, open_own, read_private, replace_private,
+    DataDirectory, Lock, Nascent, check_own, check_owner, read_private, replace_private,
 };
 use crate::issue::{
-    CaKey, ClusterName, IssueError, Issuer, JwtKeyChange, JwtSettings, SshCa, X509Ca,
+    CaKey, ClusterName, IssueError, Issuer, JwtAlgorithm, JwtKey, JwtKeyChange, JwtSettings, Keys,
+    Ring, SshCa, TrustChain, X509Ca,
 };
-use crate::store::{RedbStore, StoreError, has_records};
+use crate::keyring::{KeyringError, Opened, Own, StoredKeyring};
+use crate::store::{Records, RedbStore, Store, StoreError, has_records};
 
 const RECORD: &str = "cluster.json";
-const X509_CERTIFICATE: &str = "x509-ca.pem";
-const X509_KEY: &str = "x509-ca.key";
-const SSH_KEY: &str = "ssh-ca.key";
-const SSH_PUBLIC: &str = "ssh-ca.pub";
-const SSH_HOST_KEY: &str = "ssh-host-ca.key";
-const SSH_HOST_PUBLIC: &str = "ssh-host-ca.pub";
 const DATABASE: &str = "store.redb";
-
-/// Bytes of the file with the public key of an SSH CA.
-const MAX_PUBLIC_KEY: u64 = 64 * 1024;
 
 /// A cluster, open.
 pub struct Cluster {
     /// Its CAs.
     pub issuer: Issuer,
+    /// Where they are stored.
+    pub keyring: Arc<StoredKeyring>,
+    /// Its records.
+    pub store: Arc<dyn Store>,
     /// Whether this start created it.
     pub origin: Origin,
-    database: PathBuf,
 }
 
 /// Where a cluster comes from.
@@ -49,7 +44,7 @@ pub struct Cluster {
 pub enum Origin {
     /// This start made it.
     Created,
-    /// An earlier one did.
+    /// An earlier one did, or another authority.
     Found,
 }
 
@@ -61,60 +56,181 @@ struct Record {
     name: String,
 }
 
-/// The layout that this program creates. Programs with another layout refuse the directory by this number, so the record must
-/// not change otherwise.
-const LAYOUT: u32 = 2;
+/// The layout that this program creates: the private keys are in the store. Programs with another layout refuse the directory by
+/// this number, so the record must not change otherwise.
+const LAYOUT: u32 = 3;
 
-/// That of version 0.1.0, which cannot read what this program stores.
-const OLD_LAYOUT: u32 = 1;
+/// Those of older versions, whose private keys are in files: of version 0.1.0, and with a CA for SSH certificates of hosts.
+const LAYOUTS_WITH_KEY_FILES: [u32; 2] = [1, 2];
+
+/// What the start of a cluster needs.
+struct Opening<'a> {
+    directory: &'a DataDirectory,
+    own: Own,
+    /// The name that is asked for.
+    name: Option<ClusterName>,
+    algorithm: JwtAlgorithm,
+    now: OffsetDateTime,
+}
+
+/// What was opened.
+struct Found {
+    keyring: Opened,
+    store: Arc<dyn Store>,
+    origin: Origin,
+}
 
 impl Cluster {
-    /// Opens the directory's cluster; creates one with this name if it has none, with a database if the records are to be in it.
-    pub fn open(
+    /// Opens the cluster of the directory, or that in a database; creates one with this name if there is none.
+    ///
+    /// # Errors
+    /// The directory, the store or the keys in it cannot be used; another authority must admit this one.
+    pub async fn open(
         directory: &DataDirectory,
-        _lock: &Lock,
+        lock: &Lock,
+        database: Option<Arc<dyn Store>>,
         name: Option<ClusterName>,
-        store: &StoreSettings,
         jwt: JwtSettings,
         now: OffsetDateTime,
     ) -> Result<Self, Failure> {
         jwt.algorithm.check_supported().map_err(unsupported)?;
         let path = directory.cluster();
-        let origin = if path.is_dir() { Origin::Found } else { Origin::Created };
-        if origin == Origin::Created {
-            let name = name.clone().map_or_else(host_name, Ok)?;
-            create(&path, &name, store, now)?;
+        let own = Own::of(directory, lock)?;
+        let opening = Opening { directory, own, name, algorithm: jwt.algorithm, now };
+        let is_shared = database.is_some();
+        let Found { keyring, store, origin } = match local(&path)? {
+            Some(record) => opening.existing(record, database).await?,
+            None => opening.created(database).await?,
+        };
+        let cluster = cluster_name(keyring.cluster())?;
+        let public = PublicFiles::of(&path);
+        let on_change = Box::new(move |keys: &Keys| public.replace(keys));
+        let keyring = keyring.ready(opening.own, is_shared, on_change);
+        let changes = keyring.maintain_jwt_keys(now).await.map_err(keyring_failure)?;
+        log_changes(&changes);
+        let issuer = Issuer::with(cluster, Arc::clone(keyring.keyring()), jwt);
+        Ok(Self { issuer, keyring: Arc::new(keyring), store, origin })
+    }
+
+    /// Whether the private keys of the cluster in this directory are in files, which the next start moves into the store.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn has_key_files(directory: &DataDirectory) -> Result<bool, Failure> {
+        Ok(local(&directory.cluster())?.is_some_and(|record| record.layout != LAYOUT))
+    }
+}
+
+impl Opening<'_> {
+    /// The cluster of a directory.
+    async fn existing(
+        &self,
+        record: Record,
+        database: Option<Arc<dyn Store>>,
+    ) -> Result<Found, Failure> {
+        let path = self.directory.cluster();
+        let name = cluster_name(&record.name)?;
+        self.check_name(&name)?;
+        let store = match database {
+            Some(database) => database,
+            None => embedded(&path)?,
+        };
+        let keyring = match self.keyring(&store).await? {
+            Some(keyring) => keyring,
+            None if record.layout == LAYOUT => return Err(no_keys(&path)),
+            None => {
+                let keys = KeyringFiles::of(&path).keys(&name, self.algorithm, self.now)?;
+                self.found(&store, &name, &keys).await?;
+                // What can be read back can be relied on when the files are gone.
+                self.keyring(&store).await?.ok_or_else(|| no_keys(&path))?
+            }
+        };
+        if keyring.cluster() != name.as_str() {
+            return Err(another(&path, &name, keyring.cluster()));
         }
-        check_owner(&path)?;
-        let found = load(&path, jwt, now)?;
-        match name {
-            Some(name) if name != *found.cluster() => Err(Failure::new(
+        if record.layout != LAYOUT {
+            KeyringFiles::of(&path).check_known(|key_id| keyring.knows(key_id))?;
+        }
+        PublicFiles::of(&path).update(keyring.keys(), |key_id| keyring.knows(key_id))?;
+        if record.layout != LAYOUT {
+            write_record(&path, &name)?;
+            let (data_dir, layout) = (self.directory.path().display(), LAYOUT);
+            info!(%data_dir, layout, "data directory of an older version: upgraded, the private keys of the CAs are in the store");
+        }
+        // Also those that a start which was killed has left.
+        KeyringFiles::of(&path).remove().map_err(|cause| {
+            Failure::io(&cause, format!("cannot remove a private key from {}", path.display()))
+        })?;
+        Ok(Found { keyring, store, origin: Origin::Found })
+    }
+
+    /// A directory for the cluster in the database, or for a new one.
+    async fn created(&self, database: Option<Arc<dyn Store>>) -> Result<Found, Failure> {
+        let path = self.directory.cluster();
+        let Some(store) = database else { return self.created_embedded(&path).await };
+        let (keyring, origin) = match self.keyring(&store).await? {
+            Some(keyring) => (keyring, Origin::Found),
+            None => {
+                let name = self.new_name()?;
+                let keys = new_keys(&name, self.algorithm, self.now).map_err(issue_failure)?;
+                self.found(&store, &name, &keys).await?;
+                let keyring = self.keyring(&store).await?;
+                (keyring.ok_or_else(|| no_keys(&path))?, Origin::Created)
+            }
+        };
+        let name = cluster_name(keyring.cluster())?;
+        self.check_name(&name)?;
+        create(&path, &name, keyring.keys(), |_| Ok(()))?;
+        Ok(Found { keyring, store, origin })
+    }
+
+    async fn created_embedded(&self, path: &Path) -> Result<Found, Failure> {
+        let name = self.new_name()?;
+        let keys = new_keys(&name, self.algorithm, self.now).map_err(issue_failure)?;
+        let founding = StoredKeyring::founding(&self.own, name.as_str(), &keys, self.now);
+        let founding = founding.map_err(keyring_failure)?;
+        create(path, &name, &keys, |nascent| {
+            RedbStore::create_with(&nascent.path.join(DATABASE), &founding).map_err(store_failure)
+        })?;
+        let store = embedded(path)?;
+        let keyring = self.keyring(&store).await?.ok_or_else(|| no_keys(path))?;
+        Ok(Found { keyring, store, origin: Origin::Created })
+    }
+
+    async fn keyring(&self, store: &Arc<dyn Store>) -> Result<Option<Opened>, Failure> {
+        let usable = Records::new(Arc::clone(store)).check_usable().await;
+        usable.map_err(|cause| keyring_failure(cause.into()))?;
+        let opened = StoredKeyring::open(Arc::clone(store), &self.own, self.algorithm).await;
+        opened.map_err(keyring_failure)
+    }
+
+    async fn found(
+        &self,
+        store: &Arc<dyn Store>,
+        name: &ClusterName,
+        keys: &Keys,
+    ) -> Result<(), Failure> {
+        let founding = StoredKeyring::founding(&self.own, name.as_str(), keys, self.now);
+        let written = store.write(founding.map_err(keyring_failure)?).await;
+        written.map_err(|cause| keyring_failure(cause.into()))
+    }
+
+    fn new_name(&self) -> Result<ClusterName, Failure> {
+        self.name.clone().map_or_else(host_name, Ok)
+    }
+
+    fn check_name(&self, found: &ClusterName) -> Result<(), Failure> {
+        match &self.name {
+            Some(name) if name != found => Err(Failure::new(
                 Exit::Config,
                 format!(
-                    "{} holds the cluster {}, not {name}",
-                    directory.path().display(),
-                    found.cluster()
+                    "{} holds the cluster {found}, not {name}",
+                    self.directory.path().display()
                 ),
                 "omit --cluster-name, or give another --data-dir for another cluster",
             )),
-            _ => {
-                let database = database(directory);
-                check_own(&database)?;
-                // Before anything is stored that an older program cannot read.
-                set_layout(directory)?;
-                let changes = found.maintain_jwt_keys(now).map_err(|cause| {
-                    Failure::io(&cause, format!("cannot change the keys in {}", path.display()))
-                })?;
-                log_changes(&changes);
-                Ok(Self { issuer: found, origin, database })
-            }
+            _ => Ok(()),
         }
-    }
-
-    /// Opens the database in the cluster's directory.
-    pub fn store(&self) -> Result<RedbStore, Failure> {
-        let path = &self.database;
-        RedbStore::open(path).map_err(|cause| unusable(path, &cause))
     }
 }
 
@@ -146,6 +262,84 @@ pub async fn records_left_behind(directory: &DataDirectory) -> Option<String> {
     }
 }
 
+/// The record of a directory, if it is there.
+fn local(path: &Path) -> Result<Option<Record>, Failure> {
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    check_owner(path)?;
+    let file = path.join(RECORD);
+    let record: Record = serde_json::from_str(&read_private(&file)?).map_err(|cause| {
+        let message = format!("{}: {cause}", file.display());
+        Failure::new(Exit::Data, message, "restore the directory from a backup")
+    })?;
+    let layout = record.layout;
+    if layout == LAYOUT || LAYOUTS_WITH_KEY_FILES.contains(&layout) {
+        return Ok(Some(record));
+    }
+    let message =
+        format!("{} has layout {layout}, but this version needs {LAYOUT}", path.display());
+    Err(Failure::new(Exit::Config, message, "use the version of authority that created it"))
+}
+
+fn write_record(path: &Path, name: &ClusterName) -> Result<(), Failure> {
+    let path = path.join(RECORD);
+    replace_private(&path, &record(name)?)
+        .map_err(|cause| Failure::io(&cause, format!("cannot write {}", path.display())))
+}
+
+fn record(name: &ClusterName) -> Result<Vec<u8>, Failure> {
+    let record = Record { layout: LAYOUT, name: name.to_string() };
+    serde_json::to_vec(&record).map_err(|cause| bug(cause.to_string()))
+}
+
+/// Makes the directory, and with `store` what else is in it.
+fn create(
+    path: &Path,
+    name: &ClusterName,
+    keys: &Keys,
+    store: impl FnOnce(&Nascent) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let failed =
+        |cause: io::Error| Failure::io(&cause, format!("cannot create {}", path.display()));
+    let nascent = Nascent::begin(path.to_owned()).map_err(failed)?;
+    for (file, text) in PublicFiles::contents(keys)? {
+        nascent.write(file, text.as_bytes()).map_err(failed)?;
+    }
+    store(&nascent)?;
+    nascent.write(RECORD, &record(name)?).map_err(failed)?;
+    nascent.finish().map_err(failed)
+}
+
+/// The database in the cluster's directory.
+fn embedded(path: &Path) -> Result<Arc<dyn Store>, Failure> {
+    let path: PathBuf = path.join(DATABASE);
+    check_own(&path)?;
+    Ok(Arc::new(RedbStore::open(&path).map_err(|cause| unusable(&path, &cause))?))
+}
+
+/// One CA of each kind.
+fn new_keys(
+    name: &ClusterName,
+    algorithm: JwtAlgorithm,
+    now: OffsetDateTime,
+) -> Result<Keys, IssueError> {
+    let x509 = X509Ca::create(name, CaKey::generate()?, now)?;
+    let ssh = SshCa::new(name, &CaKey::generate()?)?;
+    let ssh_host = SshCa::of_hosts(name, &CaKey::generate()?)?;
+    let since = x509.not_before();
+    let mut keys = Keys {
+        x509: Ring::new(x509, since),
+        ssh: Ring::new(ssh, since),
+        ssh_host: Ring::new(ssh_host, since),
+        jwt: Ring::new(JwtKey::generate(algorithm)?, now),
+        sequence: 1,
+        chain: TrustChain::default(),
+    };
+    keys.chain = TrustChain::begin(&keys)?;
+    Ok(keys)
+}
+
 /// What the authority did to the keys for JWTs.
 fn log_changes(changes: &[JwtKeyChange]) {
     for JwtKeyChange { what, key_id, .. } in changes {
@@ -153,137 +347,10 @@ fn log_changes(changes: &[JwtKeyChange]) {
     }
 }
 
-fn create(
-    path: &Path,
-    name: &ClusterName,
-    store: &StoreSettings,
-    now: OffsetDateTime,
-) -> Result<(), Failure> {
-    let failed =
-        |cause: io::Error| Failure::io(&cause, format!("cannot create {}", path.display()));
-    let nascent = Nascent::begin(path.to_owned()).map_err(failed)?;
-    let (x509_key, ssh_key, ssh_host_key) = (key()?, key()?, key()?);
-    let x509_pem = x509_key.to_pem().map_err(issue_failure)?;
-    nascent.write(X509_KEY, x509_pem.as_bytes()).map_err(failed)?;
-    let ssh_pem = ssh_key.to_pem().map_err(issue_failure)?;
-    nascent.write(SSH_KEY, ssh_pem.as_bytes()).map_err(failed)?;
-    let ssh = SshCa::new(name, &ssh_key).map_err(issue_failure)?;
-    nascent.write(SSH_PUBLIC, format!("{}\n", ssh.public_key()).as_bytes()).map_err(failed)?;
-    let ssh_host_pem = ssh_host_key.to_pem().map_err(issue_failure)?;
-    nascent.write(SSH_HOST_KEY, ssh_host_pem.as_bytes()).map_err(failed)?;
-    let ssh_host = SshCa::of_hosts(name, &ssh_host_key).map_err(issue_failure)?;
-    let line = format!("{}\n", ssh_host.public_key());
-    nascent.write(SSH_HOST_PUBLIC, line.as_bytes()).map_err(failed)?;
-    let x509 = X509Ca::create(name, x509_key, now).map_err(issue_failure)?;
-    nascent.write(X509_CERTIFICATE, pem(x509.certificate())?.as_bytes()).map_err(failed)?;
-    if *store == StoreSettings::Embedded {
-        RedbStore::create(&nascent.path.join(DATABASE)).map_err(store_failure)?;
-    }
-    let record = Record { layout: LAYOUT, name: name.to_string() };
-    let record = serde_json::to_vec(&record).map_err(|cause| bug(cause.to_string()))?;
-    nascent.write(RECORD, &record).map_err(failed)?;
-    nascent.finish().map_err(failed)
-}
-
-fn load(path: &Path, jwt: JwtSettings, now: OffsetDateTime) -> Result<Issuer, Failure> {
-    let bad = |file: &str, cause: String| {
-        let message = format!("{}: {cause}", path.join(file).display());
-        Failure::new(Exit::Data, message, "restore the directory from a backup")
-    };
-    let record = read_record(&path.join(RECORD))?;
-    if ![LAYOUT, OLD_LAYOUT].contains(&record.layout) {
-        let message = format!(
-            "{} has layout {}, but this version needs {LAYOUT}",
-            path.display(),
-            record.layout
-        );
-        return Err(Failure::new(
-            Exit::Config,
-            message,
-            "use the version of authority that created it",
-        ));
-    }
-    let name: ClusterName = record.name.parse().map_err(|cause| bad(RECORD, format!("{cause}")))?;
-    let key = |file: &str| {
-        let pem = read_private(&path.join(file))?;
-        CaKey::from_pem(&pem).map_err(|cause| bad(file, cause.to_string()))
-    };
-    let certificate = read_private(&path.join(X509_CERTIFICATE))?;
-    let (label, der) = der::pem::decode_vec(certificate.as_bytes())
-        .map_err(|cause| bad(X509_CERTIFICATE, cause.to_string()))?;
-    if label != "CERTIFICATE" {
-        return Err(bad(X509_CERTIFICATE, format!("it contains a {label}")));
-    }
-    let x509 = X509Ca::load(&CertificateDer::from(der), key(X509_KEY)?)
-        .map_err(|cause| bad(X509_CERTIFICATE, cause.to_string()))?;
-    let ssh = SshCa::new(&name, &key(SSH_KEY)?).map_err(|cause| bad(SSH_KEY, cause.to_string()))?;
-    check_public_key(&path.join(SSH_PUBLIC), SSH_KEY, &ssh)?;
-    add_ssh_host_key(&path.join(SSH_HOST_KEY))?;
-    let ssh_host = SshCa::of_hosts(&name, &key(SSH_HOST_KEY)?);
-    let ssh_host = ssh_host.map_err(|cause| bad(SSH_HOST_KEY, cause.to_string()))?;
-    check_public_key(&path.join(SSH_HOST_PUBLIC), SSH_HOST_KEY, &ssh_host)?;
-    let keyring = KeyringFiles::of(path).open(x509, ssh, ssh_host, jwt.algorithm, now)?;
-    Ok(Issuer::with(name, keyring, jwt))
-}
-
-/// A directory of an earlier version has no key for SSH certificates of hosts.
-fn add_ssh_host_key(path: &Path) -> Result<(), Failure> {
-    let failed = |cause: io::Error| Failure::io(&cause, format!("cannot use {}", path.display()));
-    if path.try_exists().map_err(failed)? {
-        return Ok(());
-    }
-    let pem = key()?.to_pem().map_err(issue_failure)?;
-    replace_private(path, pem.as_bytes()).map_err(failed)?;
-    info!(file = %path.display(), "created a key for SSH certificates of hosts");
-    Ok(())
-}
-
-/// Operators give this file to their SSH servers or clients, which trust the key in it. One that is missing is written again.
-fn check_public_key(path: &Path, key_file: &str, ssh: &SshCa) -> Result<(), Failure> {
-    let failed = |cause: io::Error| Failure::io(&cause, format!("cannot use {}", path.display()));
-    let public = ssh.public_key();
-    let file = match open_own(path, OpenOptions::new().read(true)) {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-            replace_private(path, format!("{public}\n").as_bytes()).map_err(failed)?;
-            warn!(file = %path.display(), "the file with the public key was missing: written again");
-            return Ok(());
-        }
-        file => file.map_err(failed)?,
-    };
-    let found = bounded::read(file, MAX_PUBLIC_KEY).map_err(failed)?;
-    // A comment may follow the key. A second key in the file would be trusted as well, so it is refused.
-    let key = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
-    let found = str::from_utf8(&found).unwrap_or_default();
-    let found: Vec<_> = found.lines().map(key).filter(|key| !key.is_empty()).collect();
-    if !found.is_empty() && found.iter().all(|found| *found == key(public)) {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Exit::Data,
-        format!("{} does not hold the public key of {key_file}", path.display()),
-        "remove it, start the authority, which writes it again, and check that your SSH servers have the same key",
-    ))
-}
-
-/// Gives the directory the layout of this program, if it has an older one.
-fn set_layout(directory: &DataDirectory) -> Result<(), Failure> {
-    let path = directory.cluster().join(RECORD);
-    let found = read_record(&path)?;
-    if found.layout == LAYOUT {
-        return Ok(());
-    }
-    let record = serde_json::to_vec(&Record { layout: LAYOUT, ..found });
-    let record = record.map_err(|cause| bug(cause.to_string()))?;
-    replace_private(&path, &record)
-        .map_err(|cause| Failure::io(&cause, format!("cannot write {}", path.display())))?;
-    info!(data_dir = %directory.path().display(), layout = LAYOUT, "data directory of an older version: upgraded");
-    Ok(())
-}
-
-fn read_record(path: &Path) -> Result<Record, Failure> {
-    serde_json::from_str(&read_private(path)?).map_err(|cause| {
-        let message = format!("{}: {cause}", path.display());
-        Failure::new(Exit::Data, message, "restore the directory from a backup")
+fn cluster_name(name: &str) -> Result<ClusterName, Failure> {
+    name.parse().map_err(|cause| {
+        let message = format!("the name of the cluster: {cause}");
+        Failure::new(Exit::Data, message, "restore the data directory from a backup")
     })
 }
 
@@ -299,13 +366,54 @@ fn host_name() -> Result<ClusterName, Failure> {
     })
 }
 
-fn pem(der: &[u8]) -> Result<String, Failure> {
-    der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, der)
-        .map_err(|cause| bug(cause.to_string()))
+/// Why the keys of the cluster cannot be used, and what to do.
+pub(crate) fn keyring_failure(cause: KeyringError) -> Failure {
+    let (exit, advice) = match &cause {
+        KeyringError::NotAdmitted => (
+            Exit::Config,
+            "run `authority authorities request` here, and `authority authorities add` with what it prints at an authority that runs",
+        ),
+        KeyringError::Removed => (
+            Exit::Config,
+            "to let it in again, run `authority authorities request` here, and `authority authorities add` at an authority that runs",
+        ),
+        KeyringError::Unsupported(_) => return unsupported(cause),
+        KeyringError::Store(StoreError::Failed(_)) => {
+            (Exit::Io, "check that the disk has space and works, or that the database runs")
+        }
+        KeyringError::Store(StoreError::Newer(_)) => {
+            (Exit::Data, "use the version that wrote it, or a later one")
+        }
+        KeyringError::Issue(_) => (Exit::Bug, "report it"),
+        KeyringError::Refused(_) => (Exit::Refused, "correct it; nothing was changed"),
+        KeyringError::Store(_) | KeyringError::Damaged(_) => {
+            (Exit::Data, "restore the store from a backup, as docs/authority.md describes")
+        }
+    };
+    Failure::new(exit, cause.to_string(), advice)
 }
 
-fn key() -> Result<CaKey, Failure> {
-    CaKey::generate().map_err(issue_failure)
+/// The keys are in another store, or lost: new ones would shut out all hosts.
+fn no_keys(path: &Path) -> Failure {
+    Failure::new(
+        Exit::Data,
+        format!("the store has no CA keys of the cluster in {}", path.display()),
+        "copy the store that the cluster has used with `authority store copy`, configure that store, or restore it from a backup",
+    )
+}
+
+fn another(path: &Path, name: &ClusterName, found: &str) -> Failure {
+    Failure::new(
+        Exit::Config,
+        format!("{} is of the cluster {name}, but the store holds {found}", path.display()),
+        "give another --data-dir, or configure another store",
+    )
+}
+
+/// Why RSA keys cannot be used here, and what to do.
+fn unsupported(cause: impl std::fmt::Display) -> Failure {
+    let advice = "set `jwt.algorithm: ES256`, or move the authority to a machine that has them";
+    Failure::new(Exit::Config, format!("`jwt.algorithm: RS256`: {cause}"), advice)
 }
 
 fn issue_failure(cause: IssueError) -> Failure {
@@ -336,82 +444,4 @@ fn bug(cause: String) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use host::clock::Clock;
-
-    #[test]
-    fn public_key_for_ssh_servers_is_written_again_if_missing_and_refused_if_it_is_another() {
-        let dir = tempfile::tempdir().unwrap();
-        let directory = DataDirectory::new(dir.path().join("data"));
-        let lock = directory.lock().unwrap();
-        let now = Clock::system().now();
-        drop(
-            Cluster::open(
-                &directory,
-                &lock,
-                Some("a".parse().unwrap()),
-                &StoreSettings::Embedded,
-                JwtSettings::default(),
-                now,
-            )
-            .unwrap(),
-        );
-        let open = || load(&directory.cluster(), JwtSettings::default(), now);
-        let path = directory.cluster().join(SSH_PUBLIC);
-        let written = std::fs::read_to_string(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        open().unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), written);
-        std::fs::write(&path, format!("{} for servers\n", written.trim_end())).unwrap();
-        open().unwrap();
-        let mut other = written.clone();
-        other.insert(written.find("AAAA").unwrap(), 'A');
-        for junk in
-            ["", "junk", &other, &format!("{written}{other}"), &format!("\n{other}{written}")]
-        {
-            std::fs::write(&path, junk).unwrap();
-            let Err(refused) = open() else { panic!("{junk:?} is taken") };
-            assert_eq!(refused.exit, Exit::Data);
-            assert!(refused.message.ends_with("does not hold the public key of ssh-ca.key"));
-        }
-    }
-
-    #[test]
-    fn older_layout_is_raised_by_its_number_alone_and_a_newer_one_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let directory = DataDirectory::new(dir.path().join("data"));
-        let lock = directory.lock().unwrap();
-        let now = Clock::system().now();
-        let open = || {
-            Cluster::open(
-                &directory,
-                &lock,
-                Some("a".parse().unwrap()),
-                &StoreSettings::Embedded,
-                JwtSettings::default(),
-                now,
-            )
-        };
-        // Not by opening it: the writer of a dropped store may hold the file a moment longer.
-        create(&directory.cluster(), &"a".parse().unwrap(), &StoreSettings::Embedded, now).unwrap();
-        let path = directory.cluster().join(RECORD);
-        let written = std::fs::read_to_string(&path).unwrap();
-        // What version 0.1.0 reads: with another field it would say that, not that it is too old.
-        assert_eq!(written, r#"{"layout":2,"name":"a"}"#);
-        std::fs::write(&path, written.replace('2', "1")).unwrap();
-        assert_eq!(open().unwrap().origin, Origin::Found);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), written);
-        std::fs::write(&path, written.replace('2', "3")).unwrap();
-        let Err(refused) = open() else { panic!("a newer layout is opened") };
-        assert!(
-            refused.message.ends_with("has layout 3, but this version needs 2"),
-            "{}",
-            refused.message
-        );
-        assert_eq!(
-            (refused.exit, refused.advice),
-            (Exit::Config, "use the version of authority that created it".into())
-        );
-    }
-}
+mod tests;

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! DATA/lock          held by the authority that runs
-//! DATA/cluster/      name, keys, certificates, database: made as a whole, at the first start
+//! DATA/cluster/      name, public keys, database: made as a whole, at the first start
 //! DATA/audit.jsonl   every join, granted or refused
 //! DATA/admin.sock    the operators' socket
-//! DATA/store-id      the ID that this authority writes to a database with
+//! DATA/store-id      the ID of this authority, also as a writer of a database
+//! DATA/wrapping.key  what opens the keys of the CAs in the store
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};

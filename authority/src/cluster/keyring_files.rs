@@ -1,36 +1,41 @@
-//! The keys for JWTs in the cluster's directory, and how often the trust bundle has changed.
+//! The private keys of the CAs in files, as older versions store them. A start moves them into the store.
 //!
 //! ```text
-//! keyring.json       the sequence number; each key for JWTs, with its state and public part
-//! jwt-KEY_ID.key     the private part of a key that signs or will
+//! x509-ca.key, ssh-ca.key    PKCS #8 PEM
+//! ssh-host-ca.key            likewise, since layout 2
+//! keyring.json               the sequence number; each key for JWTs, with its state and public part; since layout 2
+//! jwt-KEY_ID.key             the private part of a key that signs or will
 //! ```
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use der::pem::LineEnding;
 use host::exit::{Exit, Failure};
-use serde::{Deserialize, Serialize};
+use rustls_pki_types::CertificateDer;
+use serde::Deserialize;
 use time::OffsetDateTime;
 use tracing::{info, warn};
 
-use super::issue_failure;
-use crate::data_directory::{read_private, replace_private};
+use super::{issue_failure, unsupported};
+use crate::data_directory::read_private;
 use crate::issue::{
-    CaState, Dated, IssueError, JwtAlgorithm, JwtKey, JwtPublicKey, Keyring, KeyringStore, Keys,
-    Ring, SshCa, TrustChain, X509Ca,
+    CaKey, CaState, ClusterName, Dated, JwtAlgorithm, JwtKey, JwtPublicKey, Keys, Ring, SshCa,
+    TrustChain, X509Ca,
 };
 use crate::resource::Timestamp;
 
+const X509_CERTIFICATE: &str = "x509-ca.pem";
+const X509_KEY: &str = "x509-ca.key";
+const SSH_KEY: &str = "ssh-ca.key";
+const SSH_HOST_KEY: &str = "ssh-host-ca.key";
 const RECORD: &str = "keyring.json";
 
 /// The label of a SubjectPublicKeyInfo in PEM, RFC 7468 section 13.
 const PUBLIC_KEY: &str = "PUBLIC KEY";
 
 /// Unknown fields are those of a later version.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Record {
     sequence: u64,
     /// [`Keys::fingerprint`], hexadecimal: what the number stands for.
@@ -40,7 +45,7 @@ struct Record {
     chain: TrustChain,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct KeyRecord {
     key_id: String,
     state: CaState,
@@ -60,17 +65,23 @@ impl KeyringFiles {
         Self { directory: directory.to_owned() }
     }
 
-    /// Opens the keyring. A directory of an earlier version gets a key for JWTs, of this algorithm.
-    pub(super) fn open(
-        self,
-        x509: X509Ca,
-        ssh: SshCa,
-        ssh_host: SshCa,
+    /// The CAs. A directory of version 0.1.0 gets new ones for SSH certificates of hosts and for JWTs.
+    pub(super) fn keys(
+        &self,
+        name: &ClusterName,
         algorithm: JwtAlgorithm,
         now: OffsetDateTime,
-    ) -> Result<Keyring, Failure> {
-        let record = self.record()?;
-        let (jwt, sequence, known, chain) = match record {
+    ) -> Result<Keys, Failure> {
+        let x509 = X509Ca::load(&self.certificate()?, self.ca_key(X509_KEY)?)
+            .map_err(|cause| damaged(&self.directory.join(X509_CERTIFICATE), cause))?;
+        let ssh = SshCa::new(name, &self.ca_key(SSH_KEY)?).map_err(issue_failure)?;
+        let ssh_host_key = match self.is_there(SSH_HOST_KEY) {
+            true => self.ca_key(SSH_HOST_KEY)?,
+            false => CaKey::generate().map_err(issue_failure)?,
+        };
+        let ssh_host = SshCa::of_hosts(name, &ssh_host_key).map_err(issue_failure)?;
+        let since = x509.not_before();
+        let (jwt, sequence, known, chain) = match self.record()? {
             Some(Record { sequence, fingerprint, jwt, chain }) => {
                 (self.ring(jwt, algorithm)?, sequence, fingerprint, chain)
             }
@@ -80,30 +91,81 @@ impl KeyringFiles {
                 (Ring::new(key, now), 0, String::new(), TrustChain::default())
             }
         };
-        let since = x509.not_before();
-        let (ssh, ssh_host) = (Ring::new(ssh, since), Ring::new(ssh_host, since));
-        let mut keys = Keys { x509: Ring::new(x509, since), ssh, ssh_host, jwt, sequence, chain };
+        let (x509, ssh) = (Ring::new(x509, since), Ring::new(ssh, since));
+        let ssh_host = Ring::new(ssh_host, since);
+        let mut keys = Keys { x509, ssh, ssh_host, jwt, sequence, chain };
         // No CA of the past vouches for one that was put in its place in the directory.
         let is_continued = keys.chain.ends_with(&keys);
         if !is_continued {
             keys.chain = TrustChain::begin(&keys).map_err(issue_failure)?;
         }
-        if !is_continued || fingerprint(&keys).map_err(issue_failure)? != known {
+        let fingerprint = keys.fingerprint().map_err(issue_failure)?;
+        if !is_continued || base16ct::lower::encode_string(&fingerprint) != known {
             keys.sequence = keys.sequence.saturating_add(1);
-            let path = self.directory.join(RECORD);
-            self.store(&keys)
-                .map_err(|cause| Failure::io(&cause, format!("cannot write {}", path.display())))?;
         }
-        Ok(Keyring::stored(keys, Box::new(self)))
+        Ok(keys)
+    }
+
+    /// Refuses private keys that are not those of the store: the directory is of another cluster.
+    pub(super) fn check_known(&self, is_known: impl Fn(&str) -> bool) -> Result<(), Failure> {
+        for file in [X509_KEY, SSH_KEY] {
+            let key = self.ca_key(file)?;
+            if !is_known(key.key_id().map_err(issue_failure)?.as_str()) {
+                return Err(Failure::new(
+                    Exit::Config,
+                    format!(
+                        "{} is not of the cluster in the store",
+                        self.directory.join(file).display()
+                    ),
+                    "give another --data-dir, or configure another store",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all private keys.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            let is_ours = |name: &&str| {
+                [X509_KEY, SSH_KEY, SSH_HOST_KEY, RECORD].contains(name) || is_private_name(name)
+            };
+            if name.to_str().filter(is_ours).is_some() {
+                std::fs::remove_file(self.directory.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file is there; `true` if that cannot be determined.
+    fn is_there(&self, file: &str) -> bool {
+        !self.directory.join(file).try_exists().is_ok_and(|exists| !exists)
+    }
+
+    fn ca_key(&self, file: &str) -> Result<CaKey, Failure> {
+        let path = self.directory.join(file);
+        CaKey::from_pem(&read_private(&path)?).map_err(|cause| damaged(&path, cause))
+    }
+
+    fn certificate(&self) -> Result<CertificateDer<'static>, Failure> {
+        let path = self.directory.join(X509_CERTIFICATE);
+        let pem = read_private(&path)?;
+        let (label, der) =
+            der::pem::decode_vec(pem.as_bytes()).map_err(|cause| damaged(&path, cause))?;
+        if label != "CERTIFICATE" {
+            return Err(damaged(&path, format_args!("it contains a {label}")));
+        }
+        Ok(CertificateDer::from(der))
     }
 
     fn record(&self) -> Result<Option<Record>, Failure> {
-        let path = self.directory.join(RECORD);
-        if !path.try_exists().is_ok_and(|exists| !exists) {
-            let record = serde_json::from_str(&read_private(&path)?);
-            return record.map(Some).map_err(|cause| damaged(&path, cause));
+        if !self.is_there(RECORD) {
+            return Ok(None);
         }
-        Ok(None)
+        let path = self.directory.join(RECORD);
+        let record = serde_json::from_str(&read_private(&path)?);
+        record.map(Some).map_err(|cause| damaged(&path, cause))
     }
 
     fn ring(
@@ -143,7 +205,7 @@ impl KeyringFiles {
             Err(cause) => return Err(unsupported(cause)),
             Ok(()) => {}
         }
-        let path = self.private(&record.key_id);
+        let path = self.directory.join(private_name(&record.key_id));
         let key = JwtKey::from_pem(record.algorithm, &read_private(&path)?);
         let key = key.map_err(|cause| damaged(&path, cause))?;
         if *key.public() != public {
@@ -151,60 +213,6 @@ impl KeyringFiles {
         }
         Ok(key)
     }
-
-    fn private(&self, key_id: &str) -> PathBuf {
-        self.directory.join(private_name(key_id))
-    }
-
-    /// Removes the private parts of keys that sign nothing any more.
-    fn remove_unused(&self, used: &BTreeSet<String>) -> io::Result<()> {
-        for entry in std::fs::read_dir(&self.directory)? {
-            let name = entry?.file_name();
-            let Some(name) = name.to_str().filter(|name| is_private_name(name)) else { continue };
-            if !used.contains(name) {
-                std::fs::remove_file(self.directory.join(name))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl KeyringStore for KeyringFiles {
-    /// The private parts are in place before the record that needs them.
-    fn store(&self, keys: &Keys) -> io::Result<()> {
-        let (mut used, mut jwt) = (BTreeSet::new(), Vec::new());
-        for (state, Dated { ca: key, since }) in keys.jwt.all() {
-            let (public, key_id) = (key.public(), key.public().key_id().to_owned());
-            let private = key.to_pem().map_err(io::Error::other)?;
-            if let Some(pem) = private.filter(|_| state != CaState::Retired) {
-                let path = self.private(&key_id);
-                if !path.try_exists()? {
-                    replace_private(&path, pem.as_bytes())?;
-                }
-                used.insert(private_name(&key_id));
-            }
-            let spki = public.to_spki().map_err(io::Error::other)?;
-            let public_key = der::pem::encode_string(PUBLIC_KEY, LineEnding::LF, &spki);
-            let public_key = public_key.map_err(io::Error::other)?;
-            let (algorithm, since) = (public.algorithm(), Timestamp(*since));
-            jwt.push(KeyRecord { key_id, state, since, algorithm, public_key });
-        }
-        let fingerprint = fingerprint(keys).map_err(io::Error::other)?;
-        let record =
-            Record { sequence: keys.sequence, fingerprint, jwt, chain: keys.chain.clone() };
-        let record = serde_json::to_vec_pretty(&record).map_err(io::Error::other)?;
-        replace_private(&self.directory.join(RECORD), &record)?;
-        if let Err(cause) = self.remove_unused(&used) {
-            warn!(%cause, "cannot remove the private part of a retired key for JWTs");
-        }
-        Ok(())
-    }
-}
-
-/// Why RSA keys cannot be used here, and what to do.
-pub(super) fn unsupported(cause: impl std::fmt::Display) -> Failure {
-    let advice = "set `jwt.algorithm: ES256`, or move the authority to a machine that has them";
-    Failure::new(Exit::Config, format!("`jwt.algorithm: RS256`: {cause}"), advice)
 }
 
 fn private_name(key_id: &str) -> String {
@@ -215,128 +223,103 @@ fn is_private_name(name: &str) -> bool {
     name.strip_prefix("jwt-").is_some_and(|rest| rest.ends_with(".key"))
 }
 
-fn fingerprint(keys: &Keys) -> Result<String, IssueError> {
-    keys.fingerprint().map(|digest| base16ct::lower::encode_string(&digest))
-}
-
 fn damaged(path: &Path, cause: impl std::fmt::Display) -> Failure {
     let message = format!("{}: {cause}", path.display());
     Failure::new(Exit::Data, message, "restore the directory from a backup")
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
-    use std::path::Path;
 
+    use der::pem::LineEnding;
+    use serde_json::json;
     use time::macros::datetime;
 
     use super::*;
-    use crate::issue::{CaKey, PUBLISHED_BEFORE_USE};
+    use crate::data_directory::replace_private;
 
     const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
 
-    /// The CAs of a cluster, and the keyring in a directory.
-    struct Directory {
-        path: tempfile::TempDir,
-        x509: (Vec<u8>, CaKey),
-        ssh: CaKey,
-    }
-
-    impl Directory {
-        fn new() -> Self {
-            let path = tempfile::tempdir().unwrap();
-            let (key, ssh) = (CaKey::generate().unwrap(), CaKey::generate().unwrap());
-            let copy = CaKey::from_pem(&key.to_pem().unwrap()).unwrap();
-            let x509 = X509Ca::create(&"a".parse().unwrap(), copy, NOW).unwrap();
-            Self { path, x509: (x509.certificate().to_vec(), key), ssh }
+    /// Writes the files of layout 2.
+    pub(in crate::cluster) fn write(directory: &Path, keys: &Keys) {
+        let file = |name: &str, text: &str| {
+            replace_private(&directory.join(name), text.as_bytes()).unwrap();
+        };
+        let (x509, ssh, ssh_host) = (keys.x509.active(), keys.ssh.active(), keys.ssh_host.active());
+        let pem = der::pem::encode_string("CERTIFICATE", LineEnding::LF, x509.certificate());
+        file(X509_CERTIFICATE, &pem.unwrap());
+        file("ssh-ca.pub", &format!("{}\n", ssh.public_key()));
+        file("ssh-host-ca.pub", &format!("{}\n", ssh_host.public_key()));
+        file(X509_KEY, &x509.private_pem().unwrap());
+        file(SSH_KEY, &ssh.private_pem().unwrap());
+        file(SSH_HOST_KEY, &ssh_host.private_pem().unwrap());
+        let mut jwt = Vec::new();
+        for (state, Dated { ca: key, since }) in keys.jwt.all() {
+            let (public, key_id) = (key.public(), key.public().key_id());
+            if let Some(pem) = key.to_pem().unwrap().filter(|_| state != CaState::Retired) {
+                file(&private_name(key_id), &pem);
+            }
+            let spki = public.to_spki().unwrap();
+            let public_key = der::pem::encode_string(PUBLIC_KEY, LineEnding::LF, &spki).unwrap();
+            jwt.push(json!({
+                "key_id": key_id, "state": state, "since": Timestamp(*since),
+                "algorithm": public.algorithm(), "public_key": public_key,
+            }));
         }
-
-        fn open(&self, algorithm: JwtAlgorithm, at: OffsetDateTime) -> Result<Keyring, Failure> {
-            let key = CaKey::from_pem(&self.x509.1.to_pem().unwrap()).unwrap();
-            let x509 = X509Ca::load(&self.x509.0.as_slice().into(), key).unwrap();
-            let ssh = SshCa::new(&"a".parse().unwrap(), &self.ssh).unwrap();
-            let ssh_host = SshCa::of_hosts(&"a".parse().unwrap(), &self.ssh).unwrap();
-            KeyringFiles::of(self.path.path()).open(x509, ssh, ssh_host, algorithm, at)
-        }
-
-        fn private(&self) -> Vec<String> {
-            let names = fs::read_dir(self.path.path()).unwrap();
-            let names = names.map(|one| one.unwrap().file_name().into_string().unwrap());
-            let mut names: Vec<_> = names.filter(|name| is_private_name(name)).collect();
-            names.sort();
-            names
-        }
-    }
-
-    fn change(keyring: &Keyring, algorithm: JwtAlgorithm, at: OffsetDateTime) -> &'static str {
-        let mut what = "";
-        let changed = keyring.change(|keys| {
-            let change = keys.jwt.due(algorithm, at).unwrap().unwrap();
-            what = change.what;
-            Ok(Some(Keys { jwt: change.ring, ..keys.clone() }))
+        let fingerprint = base16ct::lower::encode_string(&keys.fingerprint().unwrap());
+        let record = json!({
+            "sequence": keys.sequence, "fingerprint": fingerprint, "jwt": jwt, "chain": keys.chain,
         });
-        changed.unwrap();
-        what
+        file(RECORD, &serde_json::to_string_pretty(&record).unwrap());
+    }
+
+    fn name() -> ClusterName {
+        "a".parse().unwrap()
+    }
+
+    /// A directory of layout 2, and its CAs.
+    fn directory() -> (tempfile::TempDir, Keys) {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = super::super::new_keys(&name(), JwtAlgorithm::Es256, NOW).unwrap();
+        write(directory.path(), &keys);
+        (directory, keys)
+    }
+
+    fn read(directory: &Path) -> Result<Keys, Failure> {
+        KeyringFiles::of(directory).keys(&name(), JwtAlgorithm::Es256, NOW)
     }
 
     #[test]
-    fn keys_are_stored_with_their_states_and_retired_ones_without_private_part() {
-        use JwtAlgorithm::{Es256, Rs256};
-        let directory = Directory::new();
-        let keyring = directory.open(Es256, NOW).unwrap();
-        assert_eq!(keyring.keys().sequence, 1);
-        let first = keyring.keys().jwt.active().public().key_id().to_owned();
-        assert_eq!(directory.private(), [private_name(&first)]);
-        // The same at each start, and nothing is written.
-        let again = directory.open(Es256, NOW).unwrap().keys();
-        assert_eq!((again.jwt.active().public().key_id(), again.sequence), (&first[..], 1));
-
-        let keyring = directory.open(Rs256, NOW).unwrap();
-        change(&keyring, Rs256, NOW);
-        assert_eq!((keyring.keys().sequence, directory.private().len()), (2, 2));
-        let later = NOW + PUBLISHED_BEFORE_USE;
-        let keyring = directory.open(Rs256, later).unwrap();
-        assert_eq!(keyring.keys().jwt.next().unwrap().since, NOW);
-        change(&keyring, Rs256, later);
-        let keys = directory.open(Rs256, later).unwrap().keys();
-        assert_eq!(keys.sequence, 3);
-        let [retired] = keys.jwt.retired() else { panic!("none is retired") };
-        assert_eq!((retired.ca.public().key_id(), retired.since), (&first[..], later));
-        assert!(!retired.ca.can_sign() && keys.jwt.active().can_sign());
-        assert_eq!(directory.private(), [private_name(keys.jwt.active().public().key_id())]);
+    fn keys_are_read_with_their_states_and_their_sequence_number() {
+        let (directory, keys) = directory();
+        let old = Arc::clone(keys.jwt.active());
+        let jwt = keys.jwt.clone().with_next(JwtKey::generate(JwtAlgorithm::Es256).unwrap(), NOW);
+        let keys = Keys { jwt: jwt.activated(NOW), sequence: 7, ..keys };
+        write(directory.path(), &keys);
+        let found = read(directory.path()).unwrap();
+        assert_eq!(found.fingerprint().unwrap(), keys.fingerprint().unwrap());
+        assert_eq!(found.sequence, 7);
+        assert_eq!(found.jwt.active().public(), keys.jwt.active().public());
+        let [retired] = found.jwt.retired() else { panic!("none is retired") };
+        assert_eq!((retired.ca.public(), retired.since), (old.public(), NOW));
+        assert!(!retired.ca.can_sign() && found.jwt.active().can_sign());
     }
 
     #[test]
-    fn sequence_grows_if_another_ca_is_found_at_a_start() {
-        let mut directory = Directory::new();
-        directory.open(JwtAlgorithm::Es256, NOW).unwrap();
-        directory.ssh = CaKey::generate().unwrap();
-        for _ in 0..2 {
-            let keyring = directory.open(JwtAlgorithm::Es256, NOW).unwrap();
-            assert_eq!(keyring.keys().sequence, 2);
-        }
+    fn sequence_grows_if_another_ca_is_found() {
+        let (directory, _) = directory();
+        let other = CaKey::generate().unwrap().to_pem().unwrap();
+        replace_private(&directory.path().join(SSH_KEY), other.as_bytes()).unwrap();
+        assert_eq!(read(directory.path()).unwrap().sequence, 2);
     }
 
     #[test]
-    fn keys_that_cannot_be_stored_are_not_used() {
-        let directory = Directory::new();
-        let keyring = directory.open(JwtAlgorithm::Es256, NOW).unwrap();
-        let before = keyring.keys();
-        let record = directory.path.path().join(RECORD);
-        fs::remove_file(&record).unwrap();
-        fs::create_dir(&record).unwrap();
-        keyring.replace(Keys::clone(&before)).unwrap_err();
-        assert!(Arc::ptr_eq(&before, &keyring.keys()));
-    }
-
-    #[test]
-    fn damaged_keyring_is_refused() {
+    fn damaged_files_are_refused() {
         let refused = |damage: &dyn Fn(&Path, &str)| {
-            let directory = Directory::new();
-            let keyring = directory.open(JwtAlgorithm::Es256, NOW).unwrap();
-            damage(directory.path.path(), keyring.keys().jwt.active().public().key_id());
-            directory.open(JwtAlgorithm::Es256, NOW).map(drop).unwrap_err().exit
+            let (directory, keys) = directory();
+            damage(directory.path(), keys.jwt.active().public().key_id());
+            read(directory.path()).map(drop).unwrap_err().exit
         };
         let edit = |from: &'static str, to: &'static str| {
             move |path: &Path, _: &str| {
@@ -354,6 +337,8 @@ mod tests {
         let replace =
             |path: &Path, key: &str| fs::write(path.join(private_name(key)), &*other).unwrap();
         assert_eq!(refused(&replace), Exit::Data);
+        let another_ca = |path: &Path, _: &str| fs::write(path.join(X509_KEY), &*other).unwrap();
+        assert_eq!(refused(&another_ca), Exit::Data);
         let remove =
             |path: &Path, key: &str| fs::remove_file(path.join(private_name(key))).unwrap();
         assert_eq!(refused(&remove), Exit::Io);

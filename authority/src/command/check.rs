@@ -4,7 +4,7 @@ use host::clock::Clock;
 use host::exit::{Exit, Failure};
 use host::output::write;
 
-use crate::cluster::records_left_behind;
+use crate::cluster::{Cluster, records_left_behind};
 use crate::config::{LoadError, Settings, Start, StoreSettings};
 use crate::data_directory::DataDirectory;
 use crate::issue::{ClusterName, IssuerUrl, JwtSettings};
@@ -58,10 +58,17 @@ pub(super) async fn check(start: Start) -> Result<(), Failure> {
     ];
     let warnings = warnings.into_iter().flatten().map(|warning| format!("Warning  {warning}\n"));
     let warnings: String = warnings.collect();
+    let keys = match Cluster::has_key_files(&DataDirectory::new(&settings.data_dir)) {
+        Ok(true) => {
+            "Keys     in files of an older version: the next start moves them into the store\n"
+        }
+        // Whoever checks the configuration may not be the authority's user.
+        Ok(false) | Err(_) => "",
+    };
     let store = store(&settings).await;
     write(format!(
         "{} is valid\nData     {}\nListen   {}\n{public}Cluster  {cluster}\n\
-         JWTs     {algorithm}, issuer {issuer_shown}\n{store}Bundle   {endpoint}\nDiag     {diag}\n{warnings}",
+         JWTs     {algorithm}, issuer {issuer_shown}\n{store}{keys}Bundle   {endpoint}\nDiag     {diag}\n{warnings}",
         file.display(),
         settings.data_dir.display(),
         settings.listen,

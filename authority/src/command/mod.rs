@@ -1,6 +1,7 @@
 //! The verbs of the command line, one file each.
 
 mod audit;
+mod authorities;
 mod bots;
 mod check;
 mod client;
@@ -13,6 +14,7 @@ mod install;
 mod instances;
 mod lock;
 mod place;
+mod recovery;
 mod resources;
 mod start;
 mod status;
@@ -66,6 +68,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(export) => block_on(export::export(export)),
         Command::Audit(Audit::Ls(ls)) => audit::ls(&ls),
         Command::Ek(Ek::Check(check)) => ek::check(&check),
+        Command::Authorities(authorities) => block_on(authorities::run(authorities)),
+        Command::Recovery(recovery) => block_on(recovery::run(recovery)),
         Command::Store(StoreCommand::Migrate(migrate)) => block_on(store::migrate(migrate)),
         Command::Store(StoreCommand::Copy(copy)) => block_on(store::copy(copy)),
         Command::Install(what) => install::install(what),

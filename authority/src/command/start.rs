@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::assemble::{Parts, assemble};
-use crate::cluster::Origin;
+use crate::cluster::{Origin, keyring_failure};
 use crate::config::Settings;
+use crate::keyring::{KeyringError, NO_RECOVERY_KEY};
 use crate::server::raise_open_files;
 use crate::service::Authority;
 
@@ -34,6 +35,11 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     for warning in name.warning().into_iter().chain(public_names) {
         warn!("{warning}");
     }
+    if let Some(keyring) = &authority.keyring
+        && keyring.recovery_since().await.is_none()
+    {
+        warn!("there is no recovery key: {NO_RECOVERY_KEY}");
+    }
     let mut said = format!("Cluster  {name}\nListen   {address}\nCA pin   {pin}\n");
     if let Some(public) = authority.public_names.address() {
         said.push_str(&format!("Public   {}\n", public.with_port(address.port())));
@@ -53,10 +59,15 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     let manager = Arc::new(ServiceManager::from_environment());
     manager.ready(&format!("serving hosts on {address}"));
     tokio::spawn(watchdog(Arc::clone(&manager), Arc::clone(&authority)));
+    let served = Arc::clone(&authority);
     tokio::spawn(signals.wait(stop, manager, authority));
+    let keyring = served.keyring.clone();
     assembled.serve(stopped).await.map_err(|cause| {
         Failure::new(Exit::Io, format!("the server failed: {cause}"), "see the log")
     })?;
+    if keyring.is_some_and(|keyring| keyring.is_removed()) {
+        return Err(keyring_failure(KeyringError::Removed));
+    }
     info!("authority stopped");
     Ok(())
 }

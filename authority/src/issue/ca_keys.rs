@@ -5,7 +5,8 @@ use std::fmt;
 use p256::ecdsa::SigningKey;
 use p256::elliptic_curve::Generate;
 use p256::{PublicKey, SecretKey};
-use pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
+use pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::IssueError;
@@ -33,6 +34,11 @@ impl CaKey {
         self.secret.to_pkcs8_pem(LineEnding::LF).map_err(|cause| IssueError(cause.to_string()))
     }
 
+    /// The ID of the key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal.
+    pub fn key_id(&self) -> Result<String, IssueError> {
+        key_id(&self.public())
+    }
+
     pub(super) fn signer(&self) -> &SigningKey {
         &self.signer
     }
@@ -50,6 +56,12 @@ impl CaKey {
         let signer = SigningKey::from(&secret);
         Self { secret, signer }
     }
+}
+
+/// The ID of a key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal.
+pub(super) fn key_id(key: &PublicKey) -> Result<String, IssueError> {
+    let spki = key.to_public_key_der().map_err(|cause| IssueError(cause.to_string()))?;
+    Ok(base16ct::lower::encode_string(&Sha256::digest(spki.as_bytes())))
 }
 
 impl fmt::Debug for CaKey {

@@ -24,6 +24,24 @@ pub struct JwtKeyChange {
 }
 
 impl Ring<JwtKey> {
+    /// All changes that are due, in order.
+    ///
+    /// # Errors
+    /// A key cannot be generated.
+    pub fn all_due(
+        &self,
+        algorithm: JwtAlgorithm,
+        now: OffsetDateTime,
+    ) -> Result<Vec<JwtKeyChange>, IssueError> {
+        let mut changes: Vec<JwtKeyChange> = Vec::new();
+        while let Some(change) =
+            changes.last().map_or(self, |last| &last.ring).due(algorithm, now)?
+        {
+            changes.push(change);
+        }
+        Ok(changes)
+    }
+
     /// The change that is due, if JWTs are to be signed by this algorithm.
     ///
     /// # Errors

@@ -212,14 +212,14 @@ mod tests {
         let ssh_host = SshCa::of_hosts(&cluster, &CaKey::generate().unwrap()).unwrap();
         let (ssh, ssh_host) = (Ring::new(ssh, NOW), Ring::new(ssh_host, NOW));
         let x509 = Ring::new(x509, NOW);
-        let keyring = Keyring::new(Keys {
+        let keyring = std::sync::Arc::new(Keyring::new(Keys {
             x509,
             ssh,
             ssh_host,
             jwt,
             sequence: 1,
             chain: TrustChain::default(),
-        });
+        }));
         let issuer = issuer.map(|url| url.parse().unwrap());
         Issuer::with(cluster, keyring, JwtSettings { algorithm, issuer })
     }

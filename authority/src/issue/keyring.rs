@@ -2,8 +2,7 @@
 //! JWTs are among them.
 
 use std::fmt;
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -21,6 +20,17 @@ pub enum CaState {
     Active,
     /// It signs nothing any more. Peers trust it until its certificates have expired.
     Retired,
+}
+
+impl CaState {
+    /// Its name in records and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Next => "next",
+            Self::Active => "active",
+            Self::Retired => "retired",
+        }
+    }
 }
 
 /// A CA, and since when it is in its state.
@@ -166,6 +176,16 @@ impl Keys {
         self.ssh.trusted().chain(self.ssh_host.trusted())
     }
 
+    /// The same, with the sequence number and the chain that come after those of the CAs before.
+    ///
+    /// # Errors
+    /// The chain cannot be extended.
+    pub fn following(self, before: &Self) -> Result<Self, IssueError> {
+        let sequence = before.sequence.saturating_add(1);
+        let chain = before.chain.extended(before, &self)?;
+        Ok(Self { sequence, chain, ..self })
+    }
+
     /// A digest of all that peers are to trust, by which a start notices a change.
     pub fn fingerprint(&self) -> Result<[u8; 32], IssueError> {
         let mut trusted = Vec::new();
@@ -188,33 +208,16 @@ impl Keys {
     }
 }
 
-/// Where a keyring is stored.
-pub trait KeyringStore: Send + Sync {
-    /// Stores the keys for JWTs and the sequence number. After a crash the old or the new ones are there.
-    ///
-    /// # Errors
-    /// They cannot be stored; the old ones stay.
-    fn store(&self, keys: &Keys) -> io::Result<()>;
-}
-
 /// The CAs of a cluster. They are asked for at each use, because they change while the authority
 /// runs.
 pub struct Keyring {
     keys: RwLock<Arc<Keys>>,
-    store: Option<Box<dyn KeyringStore>>,
-    /// Changes wait for each other here, so that who asks for the keys does not wait for the disk.
-    changing: Mutex<()>,
 }
 
 impl Keyring {
-    /// A keyring with these, in memory only.
+    /// A keyring with these.
     pub fn new(keys: Keys) -> Self {
-        Self { keys: RwLock::new(Arc::new(keys)), store: None, changing: Mutex::default() }
-    }
-
-    /// A keyring with these, whose changes are stored there.
-    pub fn stored(keys: Keys, store: Box<dyn KeyringStore>) -> Self {
-        Self { store: Some(store), ..Self::new(keys) }
+        Self { keys: RwLock::new(Arc::new(keys)) }
     }
 
     /// The present CAs. The same `Arc` is returned until they change.
@@ -222,30 +225,18 @@ impl Keyring {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the CAs. Certificates issued from now on are signed by the new ones. The sequence number and the chain follow
-    /// the present ones, whatever these have.
-    ///
-    /// # Errors
-    /// They cannot be stored; the old ones stay in use.
-    pub fn replace(&self, keys: Keys) -> io::Result<()> {
-        self.change(|_| Ok(Some(keys)))
+    /// Uses these CAs, as they are stored, from now on.
+    pub fn load(&self, keys: Keys) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 
-    /// Replaces the CAs by what `change` makes of them, if it makes anything.
+    /// Uses these CAs from now on, in memory only. The sequence number and the chain follow the present ones, whatever these have.
     ///
     /// # Errors
-    /// `change` fails, or its CAs cannot be stored; the old ones stay in use.
-    pub fn change(&self, change: impl FnOnce(&Keys) -> io::Result<Option<Keys>>) -> io::Result<()> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = self.keys();
-        let Some(keys) = change(&old)? else { return Ok(()) };
-        let sequence = old.sequence.saturating_add(1);
-        let chain = old.chain.extended(&old, &keys).map_err(io::Error::other)?;
-        let keys = Keys { sequence, chain, ..keys };
-        if let Some(store) = &self.store {
-            store.store(&keys)?;
-        }
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    /// The chain cannot be extended; the old ones stay in use.
+    pub fn replace(&self, keys: Keys) -> Result<(), IssueError> {
+        let keys = keys.following(&self.keys())?;
+        self.load(keys);
         Ok(())
     }
 }

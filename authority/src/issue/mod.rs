@@ -32,7 +32,7 @@ pub use issuer_url::IssuerUrl;
 pub use jwt_key::{JwtAlgorithm, JwtKey, JwtPublicKey};
 pub use jwt_schedule::{JwtKeyChange, PUBLISHED_AFTER_USE, PUBLISHED_BEFORE_USE};
 pub use jwt_svid::{Audiences, JwtClaims, JwtSvid};
-pub use keyring::{CaState, Dated, Keyring, KeyringStore, Keys, Ring};
+pub use keyring::{CaState, Dated, Keyring, Keys, Ring};
 pub use profile::{Profile, authority_spiffe_id, spiffe_id};
 pub use ssh::SshCa;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
@@ -161,7 +161,7 @@ impl fmt::Display for ClusterName {
 #[derive(Debug)]
 pub struct Issuer {
     cluster: ClusterName,
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     jwt: JwtSettings,
 }
 
@@ -225,36 +225,17 @@ impl Issuer {
             sequence: 1,
             chain: TrustChain::default(),
         };
-        Self::with(cluster, Keyring::new(keys), JwtSettings::default())
+        Self::with(cluster, Arc::new(Keyring::new(keys)), JwtSettings::default())
     }
 
     /// A cluster with these CAs.
-    pub fn with(cluster: ClusterName, keyring: Keyring, jwt: JwtSettings) -> Self {
+    pub fn with(cluster: ClusterName, keyring: Arc<Keyring>, jwt: JwtSettings) -> Self {
         Self { cluster, keyring, jwt }
     }
 
     /// How JWTs are issued.
     pub fn jwt_settings(&self) -> &JwtSettings {
         &self.jwt
-    }
-
-    /// Makes the changes of the keys for JWTs that are due, and returns them.
-    ///
-    /// # Errors
-    /// A key cannot be generated, or the changed keys cannot be stored.
-    pub fn maintain_jwt_keys(&self, now: OffsetDateTime) -> std::io::Result<Vec<JwtKeyChange>> {
-        let mut changes = Vec::new();
-        self.keyring.change(|keys| {
-            let mut jwt = keys.jwt.clone();
-            while let Some(change) =
-                jwt.due(self.jwt.algorithm, now).map_err(std::io::Error::other)?
-            {
-                jwt = change.ring.clone();
-                changes.push(change);
-            }
-            Ok((!changes.is_empty()).then(|| Keys { jwt, ..keys.clone() }))
-        })?;
-        Ok(changes)
     }
 
     /// The cluster's name.

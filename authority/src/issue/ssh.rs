@@ -1,12 +1,16 @@
 //! SSH certificates of users and hosts, PROTOCOL.certkeys of OpenSSH.
 
+use p256::SecretKey;
 use p256::ecdsa::VerifyingKey;
+use pkcs8::{EncodePrivateKey, LineEnding};
 use serde::Serialize;
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::{EcdsaKeypair, KeypairData, PrivateKey};
-use ssh_key::{Certificate, HashAlg};
+use ssh_key::{Certificate, HashAlg, PublicKey};
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
+use super::ca_keys::key_id;
 use super::subject::Subject;
 use super::{CaKey, ClusterName, IssueError, SubjectKey, Window};
 use crate::resource::{HostPrincipal, Role, user_name};
@@ -24,6 +28,7 @@ pub struct SshCa {
     key: PrivateKey,
     /// A line of authorized_keys.
     public_key: String,
+    key_id: String,
 }
 
 impl SshCa {
@@ -38,6 +43,7 @@ impl SshCa {
     }
 
     fn with(comment: String, key: &CaKey) -> Result<Self, IssueError> {
+        let key_id = key.key_id()?;
         let public = VerifyingKey::from(key.public());
         let pair = EcdsaKeypair::NistP256 {
             public: public.to_sec1_point(false),
@@ -45,7 +51,31 @@ impl SshCa {
         };
         let key = PrivateKey::new(KeypairData::from(pair), comment).map_err(IssueError::ssh)?;
         let public_key = key.public_key().to_openssh().map_err(IssueError::ssh)?;
-        Ok(Self { key, public_key })
+        Ok(Self { key, public_key, key_id })
+    }
+
+    /// The ID of the key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal.
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    /// The ID of the key in a line of authorized_keys; `None` if it has no P-256 key.
+    pub fn key_id_of(line: &str) -> Option<String> {
+        let key = PublicKey::from_openssh(line).ok()?;
+        let point = key.key_data().ecdsa()?.as_sec1_bytes();
+        key_id(&p256::PublicKey::from_sec1_bytes(point).ok()?).ok()
+    }
+
+    /// The private key, PKCS #8 PEM.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub fn private_pem(&self) -> Result<Zeroizing<String>, IssueError> {
+        let KeypairData::Ecdsa(EcdsaKeypair::NistP256 { private, .. }) = self.key.key_data() else {
+            return Err(IssueError::ssh("the CA has no key on P-256"));
+        };
+        let key = SecretKey::from_slice(private.as_slice()).map_err(IssueError::ssh)?;
+        key.to_pkcs8_pem(LineEnding::LF).map_err(IssueError::ssh)
     }
 
     /// The public key, a line of authorized_keys.

@@ -48,6 +48,7 @@ const SERVER_LIFETIME: time::Duration = time::Duration::hours(24);
 #[derive(Debug)]
 pub struct X509Ca {
     key: CaKey,
+    key_id: String,
     name: Name,
     certificate: CertificateDer<'static>,
     /// The certificate as peers trust it, parsed once.
@@ -132,6 +133,7 @@ impl X509Ca {
             not_before: tbs.validity().not_before.to_system_time().into(),
             not_after: tbs.validity().not_after.to_system_time().into(),
             certificate: certificate.clone().into_owned(),
+            key_id: key.key_id()?,
             key,
         })
     }
@@ -144,6 +146,19 @@ impl X509Ca {
     /// What signs.
     pub(super) fn signer(&self) -> &SigningKey {
         self.key.signer()
+    }
+
+    /// The ID of the key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal, as in the CA pin.
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    /// The private key, PKCS #8 PEM.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub fn private_pem(&self) -> Result<Zeroizing<String>, IssueError> {
+        self.key.to_pem()
     }
 
     /// The public key in it.

@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tonic::transport::Server;
 
 use self::public::Connections;
+use crate::keyring::HEARTBEAT_INTERVAL;
 use crate::service::Authority;
 use crate::service::refusal_log;
 use crate::wire::admin::Operators;
@@ -78,6 +79,9 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 /// How often the keys for JWTs are looked at.
 const JWT_KEYS_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How often changes of the CAs by other authorities are looked for.
+const KEYRING_INTERVAL: Duration = Duration::from_secs(2);
+
 /// How often the files with certificates of public names are read again.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -113,7 +117,7 @@ pub async fn serve(
         limits(MAX_STREAMS).serve_with_incoming_shutdown(services, known, stopped(stop.clone()));
     let (pruning, counting) = (Arc::clone(&authority), Arc::clone(&authority));
     let (syncing, reloading) = (Arc::clone(&authority), Arc::clone(&authority));
-    let maintaining = Arc::clone(&authority);
+    let (maintaining, following) = (Arc::clone(&authority), Arc::clone(&authority));
     let service = AdminServiceServer::new(Operators::new(authority))
         .max_decoding_message_size(MAX_ADMIN_MESSAGE);
     let operators = limits(MAX_STREAMS).serve_with_incoming_shutdown(
@@ -131,6 +135,7 @@ pub async fn serve(
         () = count_refusals(&counting) => Ok(()),
         () = reload_certificates(reloading) => Ok(()),
         () = maintain_jwt_keys(maintaining) => Ok(()),
+        () = follow_keyring(&following) => Ok(()),
         () = syncing.sync_audit_log_periodically() => Ok(()),
         () = drained => {
             tracing::warn!(seconds = DRAIN_TIMEOUT.as_secs(), "calls in progress are cut off");
@@ -178,6 +183,32 @@ async fn maintain_jwt_keys(authority: Arc<Authority>) {
     loop {
         times.tick().await;
         authority.maintain_jwt_keys().await;
+    }
+}
+
+/// Loads what other authorities change, and says that this one is alive; ends when another one has removed it.
+async fn follow_keyring(authority: &Authority) {
+    let Some(keyring) = authority.keyring.as_ref().filter(|keyring| keyring.is_shared()) else {
+        return std::future::pending().await;
+    };
+    let mut polls = tokio::time::interval(KEYRING_INTERVAL);
+    let mut beats = tokio::time::interval(HEARTBEAT_INTERVAL);
+    // A store that fails is said once, until it works again.
+    let mut is_said = false;
+    loop {
+        let done = tokio::select! {
+            _ = polls.tick() => keyring.refresh().await,
+            _ = beats.tick() => keyring.beat(authority.clock.now()).await,
+        };
+        match done {
+            Err(_) if keyring.is_removed() => return,
+            Err(cause) if !is_said => {
+                tracing::warn!(%cause, "cannot look for changes of the CAs by other authorities");
+                is_said = true;
+            }
+            Err(_) => {}
+            Ok(()) => is_said = false,
+        }
     }
 }
 

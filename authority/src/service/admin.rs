@@ -10,7 +10,8 @@ use super::Authority;
 use super::documents::Document;
 use crate::audit::Author;
 use crate::issue::{ClusterName, X509Ca};
-use crate::resource::{self, DocumentError, InstanceId, Kind, Name, Resource};
+use crate::keyring::Member;
+use crate::resource::{self, DocumentError, InstanceId, Kind, Name, Resource, Timestamp};
 use crate::store::{IfExists, Put, StoreError};
 
 /// Bytes of resources after which an answer ends and another one goes on.
@@ -26,6 +27,9 @@ pub(crate) struct Overview {
     /// Of each X.509 CA that hosts are to trust; the one that signs is the first.
     pub(crate) ca_pins: Vec<CaPin>,
     pub(crate) warnings: Vec<String>,
+    /// The authorities, if several can share the store.
+    pub(crate) authorities: Vec<Member>,
+    pub(crate) recovery_since: Option<Timestamp>,
 }
 
 /// The result of storing resources.
@@ -107,6 +111,8 @@ impl Admin {
             version: env!("CARGO_PKG_VERSION"),
             ca_pins: keys.x509.trusted().map(pin).collect::<Result<_, _>>()?,
             warnings: self.0.warnings().await,
+            authorities: self.sharing().await?,
+            recovery_since: self.recovery_since().await?,
         })
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod allowance;
 mod audit_delivery;
+pub(crate) mod authorities;
 pub(crate) mod call;
 mod call_queues;
 pub(crate) mod caller;
@@ -48,6 +49,7 @@ use self::workload::identities::IdentityCache;
 use crate::audit::{Action, Attempt, AuditLog, Author};
 use crate::config::TeleportServices;
 use crate::issue::{Issuer, JwtKeyChange};
+use crate::keyring::StoredKeyring;
 use crate::metrics::Metrics;
 use crate::public_names::PublicNames;
 use crate::store::{Audited, Measured, Records, Store, StoreError};
@@ -56,6 +58,8 @@ use crate::store::{Audited, Measured, Records, Store, StoreError};
 pub struct Authority {
     /// Issues certificates.
     pub issuer: Issuer,
+    /// Where the keys of the issuer are stored; `None` if they are in memory only.
+    pub keyring: Option<Arc<StoredKeyring>>,
     /// The records.
     pub records: Records,
     /// The audit log.
@@ -132,6 +136,7 @@ impl Authority {
         let store = Arc::new(Measured::new(store, Arc::clone(&metrics)));
         Self {
             issuer,
+            keyring: None,
             records: Records::new(Arc::<Measured>::clone(&store)),
             audit,
             clock,
@@ -156,6 +161,12 @@ impl Authority {
     #[must_use]
     pub fn judging_by(self, ek_policy: ChainPolicy) -> Self {
         Self { ek_policy, ..self }
+    }
+
+    /// The same, with its keys in this store.
+    #[must_use]
+    pub fn with_keyring(self, keyring: Arc<StoredKeyring>) -> Self {
+        Self { keyring: Some(keyring), ..self }
     }
 
     /// The same, with public names.
@@ -185,27 +196,22 @@ impl Authority {
         self.public_names.reload(self.clock.now());
     }
 
-    /// Makes the changes of the keys for JWTs that are due, unless the clock is implausible.
+    /// Makes the changes of the keys for JWTs that are due, unless the clock is implausible, or they are not stored.
     pub async fn maintain_jwt_keys(self: &Arc<Self>) {
+        let Some(keyring) = &self.keyring else { return };
         let now = self.clock.now();
         let changed = match self.believes_clock(now).await {
-            Ok(true) => {
-                let authority = Arc::clone(self);
-                // A new RSA key takes a moment, and so does the disk.
-                tokio::task::spawn_blocking(move || authority.issuer.maintain_jwt_keys(now)).await
-            }
+            Ok(true) => keyring.maintain_jwt_keys(now).await,
             Ok(false) => return,
             Err(cause) => return warn!(%cause, "cannot check the keys for JWTs"),
         };
         match changed {
-            Ok(Ok(changes)) => {
+            Ok(changes) => {
                 for JwtKeyChange { what, key_id, .. } in changes {
                     info!(key_id, "{what}");
                 }
             }
-            Ok(Err(cause)) => warn!(%cause, "cannot change the keys for JWTs"),
-            // The program ends.
-            Err(_) => {}
+            Err(cause) => warn!(%cause, "cannot change the keys for JWTs"),
         }
     }
 

@@ -24,7 +24,7 @@ struct Versioned<'r, T> {
     record: &'r T,
 }
 
-pub(super) fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(&Versioned { v: VERSION, record })
         .map_err(|cause| StoreError::Unreadable(cause.to_string()))
 }

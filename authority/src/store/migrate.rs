@@ -109,15 +109,26 @@ fn unfinished(what: &str) -> StoreError {
 }
 
 impl Records {
+    /// Refuses a store that is not whole.
+    ///
+    /// # Errors
+    /// Records are missing, or [`StoreError::Newer`] if this version must not use the store.
+    pub(crate) async fn check_usable(&self) -> Result<(), StoreError> {
+        match format(&*self.0).await? {
+            Some(FormatRecord { incomplete: Some(what), .. }) => Err(unfinished(&what)),
+            Some(found) if found.oldest > FORMAT => Err(newer(&found)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Converts a store of an older version to the present format, before anything else uses it. An interrupted conversion starts
     /// again; the new format is recorded at the end.
     ///
     /// # Errors
     /// [`StoreError::Newer`] if this version must not use the store.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.check_usable().await?;
         match format(&*self.0).await? {
-            Some(FormatRecord { incomplete: Some(what), .. }) => return Err(unfinished(&what)),
-            Some(found) if found.oldest > FORMAT => return Err(newer(&found)),
             Some(found) if found.format >= FORMAT => return Ok(()),
             Some(_) | None => self.build_indexes().await?,
         }

@@ -27,7 +27,7 @@ use std::pin::Pin;
 
 pub use self::basis::{Basis, Incarnation};
 pub(crate) use self::clock::ClockRecord;
-pub(crate) use self::format::decode;
+pub(crate) use self::format::{decode, encode};
 pub use self::import::{CopyError, Import, copy, has_records};
 pub(crate) use self::measured::Measured;
 pub use self::memory::MemoryStore;

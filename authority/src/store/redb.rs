@@ -49,6 +49,20 @@ impl RedbStore {
         tables(&database.map_err(failed)?)
     }
 
+    /// The same, with the records of a batch in it.
+    pub(crate) fn create_with(path: &Path, batch: &[Change]) -> Result<(), StoreError> {
+        Self::create(path)?;
+        let file = open_own(path, &mut private()).map_err(failed)?;
+        let database = builder().create_with_backend(FileBackend::new(file).map_err(failed)?);
+        let database = database.map_err(failed)?;
+        let transaction = durable(&database)?;
+        let mut outcome = Outcome::default();
+        // It is empty.
+        outcome.add(batch, |_, _| Ok::<_, StoreError>(None))??;
+        apply(&transaction, &outcome)?;
+        transaction.commit().map_err(failed)
+    }
+
     /// Opens a database, whole again after a crash, and starts its writer.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let file = Arc::new(DatabaseFile::of(path));

@@ -3,19 +3,28 @@
 use std::sync::Arc;
 
 use proto::v1::admin_service_server::AdminService;
+use proto::v1::authority::State;
 use proto::v1::create_request::IfExists as WireIfExists;
 use proto::v1::create_response::{Change, change::What};
 use proto::v1::export_request::Document as WireDocument;
+use proto::v1::get_recovery_slots_response::Slot;
 use proto::v1::{
-    CreateRequest, CreateResponse, ExportRequest, ExportResponse, GetRequest, GetResponse,
-    RemoveRequest, RemoveResponse, ReplaceRequest, StatusRequest, StatusResponse,
+    AddAuthorityRequest, AddAuthorityResponse, Authority as WireAuthority, CreateRequest,
+    CreateResponse, ExportRequest, ExportResponse, GetRecoverySlotsRequest,
+    GetRecoverySlotsResponse, GetRequest, GetResponse, ListAuthoritiesRequest,
+    ListAuthoritiesResponse, RemoveAuthorityRequest, RemoveAuthorityResponse, RemoveRequest,
+    RemoveResponse, ReplaceRequest, SetRecoveryKeyRequest, SetRecoveryKeyResponse, StatusRequest,
+    StatusResponse,
 };
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use crate::audit::Author;
+use crate::keyring::{Member, MemberState};
+use crate::resource::Timestamp;
 use crate::service::Authority;
 use crate::service::admin::{Admin, AdminError, Page, Stored};
+use crate::service::authorities::Members;
 use crate::service::documents::Document;
 use crate::store::{IfExists, Put};
 
@@ -43,6 +52,8 @@ impl AdminService for Operators {
             version: overview.version.to_owned(),
             ca_pins: overview.ca_pins.iter().map(ToString::to_string).collect(),
             warnings: overview.warnings,
+            authorities: overview.authorities.into_iter().map(wire_authority).collect(),
+            recovery_since: time(overview.recovery_since),
         }))
     }
 
@@ -102,6 +113,74 @@ impl AdminService for Operators {
         self.0.remove(&kind, &name, author).await?;
         Ok(Response::new(RemoveResponse {}))
     }
+
+    async fn list_authorities(
+        &self,
+        _: Request<ListAuthoritiesRequest>,
+    ) -> Result<Response<ListAuthoritiesResponse>, Status> {
+        let Members { members, keyring } = self.0.authorities().await?;
+        let authorities = members.into_iter().map(wire_authority).collect();
+        Ok(Response::new(ListAuthoritiesResponse { authorities, keyring }))
+    }
+
+    async fn add_authority(
+        &self,
+        request: Request<AddAuthorityRequest>,
+    ) -> Result<Response<AddAuthorityResponse>, Status> {
+        let added = self.0.add_authority(&request.into_inner().request).await?;
+        Ok(Response::new(AddAuthorityResponse { id: added.id, name: added.name.to_string() }))
+    }
+
+    async fn remove_authority(
+        &self,
+        request: Request<RemoveAuthorityRequest>,
+    ) -> Result<Response<RemoveAuthorityResponse>, Status> {
+        let name = self.0.remove_authority(&request.into_inner().authority).await?;
+        Ok(Response::new(RemoveAuthorityResponse { name: name.to_string() }))
+    }
+
+    async fn set_recovery_key(
+        &self,
+        request: Request<SetRecoveryKeyRequest>,
+    ) -> Result<Response<SetRecoveryKeyResponse>, Status> {
+        self.0.set_recovery_key(&request.into_inner().public_key).await?;
+        Ok(Response::new(SetRecoveryKeyResponse {}))
+    }
+
+    async fn get_recovery_slots(
+        &self,
+        _: Request<GetRecoverySlotsRequest>,
+    ) -> Result<Response<GetRecoverySlotsResponse>, Status> {
+        let slots = self.0.recovery_slots().await?.into_iter().map(|slot| Slot {
+            r#type: slot.ca_type.as_str().to_owned(),
+            state: slot.state.as_str().to_owned(),
+            key_id: slot.key_id,
+            wrapped: slot.wrapped.unwrap_or_default(),
+        });
+        Ok(Response::new(GetRecoverySlotsResponse { slots: slots.collect() }))
+    }
+}
+
+fn wire_authority(member: Member) -> WireAuthority {
+    let state = match member.state {
+        MemberState::Live => State::Live,
+        MemberState::Missing => State::Missing,
+        MemberState::Removed => State::Removed,
+    };
+    WireAuthority {
+        id: member.id,
+        name: member.name.to_string(),
+        state: state.into(),
+        seen: time(member.seen),
+        version: member.version.unwrap_or_default(),
+        address: member.address.unwrap_or_default(),
+        keyring: member.keyring.unwrap_or_default(),
+    }
+}
+
+/// RFC 3339; empty for none.
+fn time(time: Option<Timestamp>) -> String {
+    time.map(|time| time.to_string()).unwrap_or_default()
 }
 
 impl From<Stored> for CreateResponse {

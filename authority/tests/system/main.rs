@@ -5,6 +5,7 @@
 mod tests {
     mod answer;
     mod audit;
+    mod authorities;
     mod bundle_endpoint;
     mod certificates;
     mod claim;

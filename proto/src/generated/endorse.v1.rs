@@ -2179,7 +2179,7 @@ pub mod trust_service_server {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StatusResponse {
     #[prost(string, tag = "1")]
     pub cluster: ::prost::alloc::string::String,
@@ -2191,6 +2191,146 @@ pub struct StatusResponse {
     /// Problems for the operator, one sentence each.
     #[prost(string, repeated, tag = "4")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The authorities, if several share the store.
+    #[prost(message, repeated, tag = "5")]
+    pub authorities: ::prost::alloc::vec::Vec<Authority>,
+    /// Since when there is a recovery key, RFC 3339. Empty: there is none.
+    #[prost(string, tag = "6")]
+    pub recovery_since: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Authority {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "authority::State", tag = "3")]
+    pub state: i32,
+    /// Of its last heartbeat, RFC 3339. Empty: there was none.
+    #[prost(string, tag = "4")]
+    pub seen: ::prost::alloc::string::String,
+    /// Of its program, at its last heartbeat.
+    #[prost(string, tag = "5")]
+    pub version: ::prost::alloc::string::String,
+    /// Where it listens, at its last heartbeat.
+    #[prost(string, tag = "6")]
+    pub address: ::prost::alloc::string::String,
+    /// The revision of the keyring that it has loaded, at its last heartbeat.
+    #[prost(uint64, tag = "7")]
+    pub keyring: u64,
+}
+/// Nested message and enum types in `Authority`.
+pub mod authority {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum State {
+        Unspecified = 0,
+        Live = 1,
+        /// It missed three heartbeats.
+        Missing = 2,
+        Removed = 3,
+    }
+    impl State {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STATE_UNSPECIFIED",
+                Self::Live => "STATE_LIVE",
+                Self::Missing => "STATE_MISSING",
+                Self::Removed => "STATE_REMOVED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STATE_UNSPECIFIED" => Some(Self::Unspecified),
+                "STATE_LIVE" => Some(Self::Live),
+                "STATE_MISSING" => Some(Self::Missing),
+                "STATE_REMOVED" => Some(Self::Removed),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAuthoritiesRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAuthoritiesResponse {
+    /// By name.
+    #[prost(message, repeated, tag = "1")]
+    pub authorities: ::prost::alloc::vec::Vec<Authority>,
+    /// The revision of the keyring in the store.
+    #[prost(uint64, tag = "2")]
+    pub keyring: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddAuthorityRequest {
+    /// The line that `authority authorities request` prints.
+    #[prost(string, tag = "1")]
+    pub request: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddAuthorityResponse {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveAuthorityRequest {
+    /// Its name or its ID.
+    #[prost(string, tag = "1")]
+    pub authority: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveAuthorityResponse {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetRecoveryKeyRequest {
+    /// SubjectPublicKeyInfo of a P-256 key, DER.
+    #[prost(bytes = "vec", tag = "1")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetRecoveryKeyResponse {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRecoverySlotsRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetRecoverySlotsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub slots: ::prost::alloc::vec::Vec<get_recovery_slots_response::Slot>,
+}
+/// Nested message and enum types in `GetRecoverySlotsResponse`.
+pub mod get_recovery_slots_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Slot {
+        /// x509, ssh, ssh_host or jwt.
+        #[prost(string, tag = "1")]
+        pub r#type: ::prost::alloc::string::String,
+        /// next, active or retired.
+        #[prost(string, tag = "2")]
+        pub state: ::prost::alloc::string::String,
+        #[prost(string, tag = "3")]
+        pub key_id: ::prost::alloc::string::String,
+        /// The private key, PKCS #8 PEM, wrapped by HPKE. Empty: it is not wrapped to the recovery key.
+        #[prost(bytes = "vec", tag = "4")]
+        pub wrapped: ::prost::alloc::vec::Vec<u8>,
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateRequest {
@@ -2614,6 +2754,131 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("endorse.v1.AdminService", "Export"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lists the authorities of the cluster.
+        pub async fn list_authorities(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAuthoritiesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAuthoritiesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.AdminService/ListAuthorities",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.AdminService", "ListAuthorities"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Wraps the private keys of the CAs for another authority.
+        pub async fn add_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AddAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddAuthorityResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.AdminService/AddAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.AdminService", "AddAuthority"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes the private keys of the CAs from an authority.
+        pub async fn remove_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveAuthorityResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.AdminService/RemoveAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.AdminService", "RemoveAuthority"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Wraps the private keys of the CAs to a recovery key, in place of another one.
+        pub async fn set_recovery_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetRecoveryKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetRecoveryKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.AdminService/SetRecoveryKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.AdminService", "SetRecoveryKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns the private keys as they are wrapped to the recovery key.
+        pub async fn get_recovery_slots(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRecoverySlotsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRecoverySlotsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.AdminService/GetRecoverySlots",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.AdminService", "GetRecoverySlots"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2656,6 +2921,46 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::ExportRequest>,
         ) -> std::result::Result<tonic::Response<super::ExportResponse>, tonic::Status>;
+        /// Lists the authorities of the cluster.
+        async fn list_authorities(
+            &self,
+            request: tonic::Request<super::ListAuthoritiesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAuthoritiesResponse>,
+            tonic::Status,
+        >;
+        /// Wraps the private keys of the CAs for another authority.
+        async fn add_authority(
+            &self,
+            request: tonic::Request<super::AddAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddAuthorityResponse>,
+            tonic::Status,
+        >;
+        /// Takes the private keys of the CAs from an authority.
+        async fn remove_authority(
+            &self,
+            request: tonic::Request<super::RemoveAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveAuthorityResponse>,
+            tonic::Status,
+        >;
+        /// Wraps the private keys of the CAs to a recovery key, in place of another one.
+        async fn set_recovery_key(
+            &self,
+            request: tonic::Request<super::SetRecoveryKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetRecoveryKeyResponse>,
+            tonic::Status,
+        >;
+        /// Returns the private keys as they are wrapped to the recovery key.
+        async fn get_recovery_slots(
+            &self,
+            request: tonic::Request<super::GetRecoverySlotsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRecoverySlotsResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct AdminServiceServer<T> {
@@ -2986,6 +3291,232 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.AdminService/ListAuthorities" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAuthoritiesSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListAuthoritiesRequest>
+                    for ListAuthoritiesSvc<T> {
+                        type Response = super::ListAuthoritiesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAuthoritiesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_authorities(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAuthoritiesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.AdminService/AddAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct AddAuthoritySvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::AddAuthorityRequest>
+                    for AddAuthoritySvc<T> {
+                        type Response = super::AddAuthorityResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AddAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::add_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AddAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.AdminService/RemoveAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveAuthoritySvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RemoveAuthorityRequest>
+                    for RemoveAuthoritySvc<T> {
+                        type Response = super::RemoveAuthorityResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::remove_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.AdminService/SetRecoveryKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetRecoveryKeySvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::SetRecoveryKeyRequest>
+                    for SetRecoveryKeySvc<T> {
+                        type Response = super::SetRecoveryKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetRecoveryKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::set_recovery_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetRecoveryKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.AdminService/GetRecoverySlots" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRecoverySlotsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetRecoverySlotsRequest>
+                    for GetRecoverySlotsSvc<T> {
+                        type Response = super::GetRecoverySlotsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRecoverySlotsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_recovery_slots(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRecoverySlotsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

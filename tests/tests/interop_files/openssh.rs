@@ -4,8 +4,13 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use authority::data_directory::{DataDirectory, replace_private};
+use authority::issue::JwtAlgorithm;
+use authority::keyring::{Own, StoredKeyring};
+use authority::store::RedbStore;
 use testkit::swtpm::{Factory, Kind, Maker};
 use tests::programs;
 use tests::world::{BOT, CLUSTER, World};
@@ -85,6 +90,24 @@ fn ssh_logs_in_with_the_files_of_identity() {
     }
 }
 
+/// Writes the private keys of the SSH CAs of an authority that has stopped into its cluster's directory.
+fn private_keys(world: &World) -> Result<()> {
+    let directory = DataDirectory::new(world.path("data"));
+    let own = Own::of(&directory, &directory.lock().map_err(|failure| anyhow!(failure.message))?);
+    let own = own.map_err(|failure| anyhow!(failure.message))?;
+    let store = Arc::new(RedbStore::open(&world.path("data/cluster/store.redb"))?);
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let opened = StoredKeyring::open(store, &own, JwtAlgorithm::Es256);
+    let opened = runtime.block_on(opened)?.context("no keyring")?;
+    let keys = opened.keys();
+    for (name, ca) in
+        [("ssh-ca.key", keys.ssh.active()), ("ssh-host-ca.key", keys.ssh_host.active())]
+    {
+        replace_private(&world.path("data/cluster").join(name), ca.private_pem()?.as_bytes())?;
+    }
+    Ok(())
+}
+
 /// What the agent delivers is enough to verify the host: its certificate is of the cluster's SSH CA of hosts, no other.
 #[test]
 fn ssh_verifies_a_host_with_the_files_that_the_agent_delivers() -> Result<()> {
@@ -94,7 +117,7 @@ fn ssh_verifies_a_host_with_the_files_that_the_agent_delivers() -> Result<()> {
     let Some(sshd) = server("sshd") else { return Ok(()) };
     fs::create_dir_all("/run/sshd")?;
     let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::P256)?.start()?;
-    let world = World::new(programs!())?;
+    let mut world = World::new(programs!())?;
     world.create(&format!(
         "kind: bot\nversion: v1\nmetadata:\n  name: {BOT}\nspec:\n  roles: []\n  \
          traits:\n    - {{name: logins, values: [root]}}\n"
@@ -113,6 +136,9 @@ fn ssh_verifies_a_host_with_the_files_that_the_agent_delivers() -> Result<()> {
     );
     fs::write(world.path("tbot.yaml"), config)?;
     world.agent(&["start", "-c", "tbot.yaml"])?.success()?;
+
+    world.stop()?;
+    private_keys(&world)?;
 
     let [host, public, server] = ["host", "host.pub", "sshd_config"].map(|name| world.path(name));
     succeed("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", text(&host)]);

@@ -11,7 +11,9 @@ use std::time::Duration;
 use authority::assemble::{Parts, assemble};
 use authority::audit::{AuditLog, Author};
 use authority::config::{BundleEndpoint, Public, Settings, Start, StoreSettings, TeleportServices};
+use authority::data_directory::DataDirectory;
 use authority::issue::JwtSettings;
+use authority::keyring::Own;
 use authority::resource::{self, BotInstance, Kind, Resource};
 use authority::service::Authority;
 use authority::store::IfExists;
@@ -96,8 +98,26 @@ impl Harness {
         .await
     }
 
-    async fn build(log: Option<(&Path, usize)>, change: impl FnOnce(&mut Settings)) -> Self {
+    /// Another authority of this cluster, whose records are in this store.
+    pub(crate) async fn beside(&self, name: &str, store: StoreSettings) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::new(dir.path().join("data"));
+        let own = Own::of(&directory, &directory.lock().unwrap()).unwrap();
+        let request = own.request(Some(name.parse().unwrap()));
+        let keyring = self.authority.keyring.as_ref().unwrap();
+        keyring.admit(&request, self.authority.clock.now()).await.unwrap();
+        Self::build_in(dir, None, |settings| settings.store = store).await
+    }
+
+    async fn build(log: Option<(&Path, usize)>, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::build_in(tempfile::tempdir().unwrap(), log, change).await
+    }
+
+    async fn build_in(
+        dir: TempDir,
+        log: Option<(&Path, usize)>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut settings = Settings {
             data_dir: dir.path().join("data"),
             listen: "127.0.0.1:0".parse().unwrap(),

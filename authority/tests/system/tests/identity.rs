@@ -12,9 +12,10 @@ use proto::v1::join_service_client::JoinServiceClient;
 use proto::v1::prove_key_request::Step as ProveKeyStep;
 use proto::v1::workload_service_client::WorkloadServiceClient;
 use proto::v1::{
-    CreateRequest, ExportRequest, GetRequest, GetTrustBundleRequest, IssueJwtSvidsRequest,
-    IssueSshHostRequest, IssueX509SvidsRequest, JoinRequest, ProveKeyRequest, RemoveRequest,
-    RenewRequest, ReplaceRequest, StatusRequest, WhoAmIRequest,
+    AddAuthorityRequest, CreateRequest, ExportRequest, GetRecoverySlotsRequest, GetRequest,
+    GetTrustBundleRequest, IssueJwtSvidsRequest, IssueSshHostRequest, IssueX509SvidsRequest,
+    JoinRequest, ListAuthoritiesRequest, ProveKeyRequest, RemoveAuthorityRequest, RemoveRequest,
+    RenewRequest, ReplaceRequest, SetRecoveryKeyRequest, StatusRequest, WhoAmIRequest,
 };
 use testkit::simulated::{SoftwareTpm, Wire, identity};
 use tonic::{Code, Status};
@@ -68,7 +69,7 @@ async fn a_certificate_of_another_cluster_does_not_pass_the_handshake() {
     assert_ne!(status.code(), Code::Unauthenticated);
 }
 
-const CALLS: [&str; 15] = [
+const CALLS: [&str; COUNT] = [
     "Join",
     "WhoAmI",
     "Renew",
@@ -84,16 +85,27 @@ const CALLS: [&str; 15] = [
     "Replace",
     "Remove",
     "Export",
+    "ListAuthorities",
+    "AddAuthority",
+    "RemoveAuthority",
+    "SetRecoveryKey",
+    "GetRecoverySlots",
 ];
+const COUNT: usize = 20;
+
+/// A caller without certificate makes two calls on a connection.
+const WIRES: usize = 11;
 
 /// How each call ends for who is at the other end of a connection, in the order of [`CALLS`].
 /// The connections are all of the same caller: one without certificate makes two calls.
-async fn calls(wires: [&Wire; 8], tpm: &SoftwareTpm) -> [Code; 15] {
+async fn calls(wires: [&Wire; WIRES], tpm: &SoftwareTpm) -> [Code; COUNT] {
     let code = |end: Result<(), Status>| end.map_or_else(|status| status.code(), |()| Code::Ok);
     let [mut identity, mut issuing] =
         [wires[0], wires[1]].map(|wire| IdentityServiceClient::new(wire.channel.clone()));
     let [mut admin, mut other, mut third] =
         [wires[2], wires[3], wires[4]].map(|wire| AdminServiceClient::new(wire.channel.clone()));
+    let [mut listing, mut adding, mut recovering] =
+        [wires[8], wires[9], wires[10]].map(|wire| AdminServiceClient::new(wire.channel.clone()));
     let [mut workload, mut another, mut last] =
         [wires[5], wires[6], wires[7]].map(|wire| WorkloadServiceClient::new(wire.channel.clone()));
     let wish = issue_request(&SigningKey::generate(), &wires[1].exporter);
@@ -120,6 +132,11 @@ async fn calls(wires: [&Wire; 8], tpm: &SoftwareTpm) -> [Code; 15] {
         code(other.replace(replace).await.map(|_| ())),
         code(third.remove(RemoveRequest { kind, name }).await.map(|_| ())),
         code(third.export(ExportRequest { document: 1 }).await.map(|_| ())),
+        code(listing.list_authorities(ListAuthoritiesRequest {}).await.map(|_| ())),
+        code(adding.add_authority(AddAuthorityRequest::default()).await.map(|_| ())),
+        code(adding.remove_authority(RemoveAuthorityRequest::default()).await.map(|_| ())),
+        code(recovering.set_recovery_key(SetRecoveryKeyRequest::default()).await.map(|_| ())),
+        code(recovering.get_recovery_slots(GetRecoverySlotsRequest {}).await.map(|_| ())),
     ]
 }
 
@@ -176,7 +193,7 @@ async fn calls_are_authorized_by_certificate() {
     // The caller may make the call; the request is empty.
     let invalid = Code::InvalidArgument;
     let hosts = |of_hosts: [Code; 8]| {
-        let mut codes = [absent; 15];
+        let mut codes = [absent; COUNT];
         codes[0] = ok;
         codes[1..9].copy_from_slice(&of_hosts);
         codes
@@ -188,32 +205,32 @@ async fn calls_are_authorized_by_certificate() {
     of_service[1] = ok;
     for (caller, ahead, identity, expected) in [
         ("no certificate", 0, None, unknown),
-        ("another CA's", 0, Some(tpm.identity(&foreign)), [cut; 15]),
+        ("another CA's", 0, Some(tpm.identity(&foreign)), [cut; COUNT]),
         ("the bot's", 0, Some(tpm.identity(&held)), own),
         ("a service's", 0, Some(service), of_service),
         // Shown while it was valid; one that has ended before does not pass the handshake.
         ("an expired one", 2 * 3600, Some(tpm.identity(&held)), unknown),
     ] {
-        let wires = [
-            &harness.wire_as(identity.clone()).await,
-            &harness.wire_as(identity.clone()).await,
-            &harness.wire_as(identity.clone()).await,
-            &harness.wire_as(identity.clone()).await,
-            &harness.wire_as(identity.clone()).await,
-            &harness.wire_as(identity.clone()).await,
-            &harness.wire_as(identity.clone()).await,
-            &harness.wire_as(identity).await,
-        ];
+        let mut wires = Vec::new();
+        for _ in 0..WIRES {
+            wires.push(harness.wire_as(identity.clone()).await);
+        }
+        let wires = std::array::from_fn(|index| &wires[index]);
         harness.ahead.store(ahead, Ordering::SeqCst);
         assert_calls(caller, calls(wires, &tpm).await, expected);
     }
     // Operators come in by another door, behind which is nothing for hosts.
-    let admin = std::array::from_fn(|call| if call < 9 { absent } else { ok });
+    let needs_more = ["AddAuthority", "RemoveAuthority", "SetRecoveryKey"];
+    let admin = std::array::from_fn(|call| match CALLS[call] {
+        _ if call < 9 => absent,
+        name if needs_more.contains(&name) => invalid,
+        _ => ok,
+    });
     let operator = harness.operator().await;
-    assert_calls("an operator", calls([&operator; 8], &tpm).await, admin);
+    assert_calls("an operator", calls([&operator; WIRES], &tpm).await, admin);
 }
 
-fn assert_calls(caller: &str, codes: [Code; 15], expected: [Code; 15]) {
+fn assert_calls(caller: &str, codes: [Code; COUNT], expected: [Code; COUNT]) {
     let failed = [Code::Unknown, Code::Unavailable, Code::Internal, Code::Cancelled];
     for ((call, code), expected) in CALLS.iter().zip(codes).zip(expected) {
         let matches = match expected {

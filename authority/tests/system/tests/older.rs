@@ -6,11 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use authority::cluster::{Cluster, Origin};
-use authority::config::StoreSettings;
 use authority::data_directory::DataDirectory;
 use authority::issue::JwtSettings;
 use authority::resource::{JoinMethod, Kind, Target};
-use authority::store::{Change, MemoryStore, Pages, Records, RedbStore, Store, Table};
+use authority::store::{Change, MemoryStore, Pages, Records, Store, Table};
 use host::clock::Clock;
 
 /// Copies the directory of `fixtures/0.1.0`, as private as a data directory must be.
@@ -37,26 +36,23 @@ async fn data_directory_of_0_1_0_is_read_and_given_indexes() {
     data_of_0_1_0(directory.path());
     let lock = directory.lock().unwrap();
     let now = Clock::system().now();
-    let cluster = Cluster::open(
-        &directory,
-        &lock,
-        None,
-        &StoreSettings::Embedded,
-        JwtSettings::default(),
-        now,
-    )
-    .unwrap();
+    let cluster = Cluster::open(&directory, &lock, None, None, JwtSettings::default(), now);
+    let cluster = cluster.await.unwrap();
     assert_eq!(cluster.origin, Origin::Found);
     assert_eq!(cluster.issuer.cluster().as_str(), "fixture.example");
-    // By this number alone version 0.1.0 refuses the directory: "has layout 2, not 1".
+    // By this number alone version 0.1.0 refuses the directory: "has layout 3, not 1".
     let record = fs::read_to_string(directory.cluster().join("cluster.json")).unwrap();
-    assert_eq!(record, r#"{"layout":2,"name":"fixture.example"}"#);
+    assert_eq!(record, r#"{"layout":3,"name":"fixture.example"}"#);
 
     let keys = cluster.issuer.keyring().keys();
     assert!(keys.jwt.active().can_sign() && keys.sequence == 1, "it has a key for JWTs now");
+    let files = fs::read_dir(directory.cluster()).unwrap();
+    let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let private: Vec<_> = files.filter(|name| name.ends_with(".key")).collect();
+    assert_eq!(private, [] as [&str; 0], "the private keys are in the store");
 
-    let store = Arc::new(cluster.store().unwrap());
-    let records = Records::new(Arc::<RedbStore>::clone(&store));
+    let store = cluster.store;
+    let records = Records::new(Arc::clone(&store));
     records.migrate().await.unwrap();
     let bot = records.bot(&"web".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(bot.spec.logins(), ["root"]);

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::harness::{Harness, run};
 
 /// The command `authority` with a configuration whose store is the database of a role.
-fn authority(server: &Postgresql, role: &str, arguments: &[&str]) -> Command {
+pub(crate) fn authority(server: &Postgresql, role: &str, arguments: &[&str]) -> Command {
     let file = server.directory().join(format!("{role}.yaml"));
     let url = server.url(role, "postgres");
     fs::write(&file, format!("store: {{type: postgresql, url: \"{url}\"}}\n")).unwrap();
@@ -62,7 +62,7 @@ async fn hosts_join_and_stay_while_the_database_goes_away_and_the_authority_is_r
     one.join(&tpm, "t").await.unwrap();
     assert_eq!(one.instances().await.len(), 2);
 
-    let other = Harness::with_store(store).await;
+    let other = one.beside("other", store).await;
     assert_eq!(other.instances().await.len(), 2, "the records are in the database");
     other.joined().await;
     assert_eq!(one.instances().await.len(), 3);
@@ -105,6 +105,9 @@ fn another(data: &Path, to: &Path) {
         if entry.file_name() != "store.redb" {
             fs::copy(entry.path(), to.join("cluster").join(entry.file_name())).unwrap();
         }
+    }
+    for name in ["store-id", "wrapping.key"] {
+        fs::copy(data.join(name), to.join(name)).unwrap();
     }
 }
 

@@ -19,7 +19,7 @@ use super::meanwhile::Event;
 
 /// What an operator does.
 #[derive(Clone)]
-enum Removal {
+pub(crate) enum Removal {
     /// `rm`.
     Remove(Kind, &'static str),
     /// `create -f`.
@@ -29,7 +29,7 @@ enum Removal {
 }
 
 impl Removal {
-    async fn happen(self, records: Records) {
+    pub(crate) async fn happen(self, records: Records) {
         let put = async |yaml: &str| {
             let resources = resource::read(yaml).unwrap();
             records.put(&resources, IfExists::Replace, author()).await.unwrap();
@@ -53,7 +53,7 @@ impl Removal {
 }
 
 /// All of them, with the refusal of a join and that of a renewal or issue.
-fn removals(tpm: &SoftwareTpm) -> Vec<(Removal, &'static str, &'static str)> {
+pub(crate) fn removals(tpm: &SoftwareTpm) -> Vec<(Removal, &'static str, &'static str)> {
     let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
     let now = token("t", &rules, &[]);
     let other = format!("- ek_public_hash: {}", SoftwareTpm::generate().ek_hash());
@@ -95,7 +95,7 @@ async fn harness(tpm: &SoftwareTpm) -> Harness {
     harness
 }
 
-async fn renew(
+pub(crate) async fn renew(
     harness: &Harness,
     tpm: &SoftwareTpm,
     held: &IssuedCredentials,

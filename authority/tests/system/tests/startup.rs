@@ -62,10 +62,12 @@ fn quiet_log_says_once_that_it_is() {
         let authority = place.start_with(&["--cluster-name", CLUSTER], &environment, 3);
         assert_eq!(authority.terminate(), Some(0));
         let log = fs::read_to_string(place.0.path().join("log")).unwrap();
-        assert_eq!(log.lines().count(), 1, "{level}: {log}");
+        let others: Vec<_> = log.lines().filter(|line| !line.contains("recovery key")).collect();
+        assert_eq!(others.len(), 1, "{level}: {log}");
+        let log = others[0];
         assert!(log.contains("events of level info are not logged"), "{level}: {log}");
         assert_eq!(
-            serde_json::from_str::<serde_json::Value>(&log).is_ok(),
+            serde_json::from_str::<serde_json::Value>(log).is_ok(),
             format == "json",
             "{log}"
         );
@@ -119,14 +121,13 @@ fn address_in_use_is_found_before_a_cluster_is_made() {
     }
 }
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 8] = [
     "lock",
     "audit.jsonl",
-    "cluster/x509-ca.key",
+    "store-id",
+    "wrapping.key",
     "cluster/x509-ca.pem",
-    "cluster/ssh-ca.key",
     "cluster/ssh-ca.pub",
-    "cluster/ssh-host-ca.key",
     "cluster/ssh-host-ca.pub",
     "cluster/store.redb",
 ];
