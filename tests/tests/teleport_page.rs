@@ -45,10 +45,157 @@ fn command_of_tbot_is_as_the_page_says() -> Result<()> {
             "refused" => {
                 let said = world.agent(&[&words[..], &["--any", "thing", "--help"]].concat())?;
                 ensure!(is_refused(&said), "{command}: {said:?}");
+                let reason = reason(&page, command)?;
+                let is_given = !command.starts_with("start ") || said.err.contains(reason);
+                ensure!(is_given, "{command}: {reason:?} is not the reason: {said:?}");
             }
             other => anyhow::bail!("{command}: {other}"),
         }
     }
+    Ok(())
+}
+
+/// The notes on a command of tbot, as far as they are a reason.
+fn reason<'p>(page: &'p str, command: &str) -> Result<&'p str> {
+    let (_, rest) = page.split_once(&format!("| `{command}` | refused | ")).context("no row")?;
+    Ok(rest.split([';', '|']).next().unwrap_or_default().trim())
+}
+
+/// The keys that tbot's configuration has too, in each section.
+const KEYS_OF_TBOT: [(&str, &[&str]); 14] = [
+    (
+        "",
+        &[
+            "version",
+            "auth_server",
+            "proxy_server",
+            "join_uri",
+            "onboarding",
+            "storage",
+            "services",
+            "outputs",
+            "credential_ttl",
+            "certificate_ttl",
+            "renewal_interval",
+            "oneshot",
+            "debug",
+            "diag_addr",
+            "fips",
+            "insecure",
+            "scoped",
+            "leeway",
+        ],
+    ),
+    ("onboarding", &["token", "join_method", "ca_pins", "ca_path"]),
+    ("storage", &["type", "path", "symlinks", "acls"]),
+    (
+        "services[] of type identity",
+        &[
+            "type",
+            "name",
+            "destination",
+            "credential_ttl",
+            "renewal_interval",
+            "ssh_config",
+            "allow_reissue",
+        ],
+    ),
+    (
+        "services[] of type x509",
+        &["type", "name", "destination", "credential_ttl", "renewal_interval", "selector"],
+    ),
+    (
+        "services[] of type workload-identity-jwt",
+        &[
+            "type",
+            "name",
+            "destination",
+            "credential_ttl",
+            "renewal_interval",
+            "audiences",
+            "selector",
+        ],
+    ),
+    (
+        "services[] of type ssh_host",
+        &["type", "name", "destination", "principals", "credential_ttl", "renewal_interval"],
+    ),
+    ("services[].destination", &["type", "path", "symlinks", "acls", "readers"]),
+    ("services[].destination.readers[]", &["user", "group"]),
+    (
+        "services[] of type workload-identity-api",
+        &["type", "name", "listen", "selector", "credential_ttl"],
+    ),
+    (
+        "services[] of type spiffe-workload-api",
+        &["type", "name", "listen", "svids", "credential_ttl"],
+    ),
+    ("services[].selector", &["name", "labels"]),
+    ("services[].svids[]", &["path", "hint", "rules"]),
+    ("services[].rules[]", &["unix"]),
+];
+
+/// In `rules` of the older form of the Workload API.
+const UNIX_OF_TBOT: [&str; 3] = ["pid", "uid", "gid"];
+
+#[test]
+fn keys_that_must_go_when_a_host_moves_out_are_all_that_tbot_does_not_have() -> Result<()> {
+    let page = page()?;
+    let (_, table) = page.split_once("| section of `/etc/tbot.yaml` |").context("no table")?;
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let listed: Vec<(&str, &str)> = rows
+        .map(|row| {
+            let mut cells = row.split('|').skip(1).map(str::trim);
+            cells.next().zip(cells.next()).context("two cells")
+        })
+        .collect::<Result<_>>()?;
+    let mut expected = Vec::new();
+    for section in agent::config::reference() {
+        let of_tbot = match section.path {
+            "services[].rules[].unix" => &UNIX_OF_TBOT[..],
+            path => {
+                let known = KEYS_OF_TBOT.iter().find(|(known, _)| *known == path);
+                known.map(|(_, keys)| *keys).unwrap_or_default()
+            }
+        };
+        let keys = section.keys.iter().map(|(key, _)| *key);
+        let ours: Vec<&str> = keys.filter(|key| !of_tbot.contains(key)).collect();
+        let name = match section.path {
+            "" => "top".to_owned(),
+            path => format!("`{path}`"),
+        };
+        match ours.len() {
+            0 => {}
+            all if all == section.keys.len() => expected.push((name, vec!["all".to_owned()])),
+            _ => expected.push((name, ours.iter().map(|key| format!("`{key}`")).collect())),
+        }
+    }
+    let sorted = |(name, mut keys): (String, Vec<String>)| {
+        keys.sort();
+        (name, keys)
+    };
+    let split = |keys: &str| keys.split(", ").map(ToOwned::to_owned).collect();
+    let listed = listed.into_iter().map(|(name, keys)| sorted((name.to_owned(), split(keys))));
+    let expected = expected.into_iter().map(sorted);
+    let (mut listed, mut expected): (Vec<_>, Vec<_>) = (listed.collect(), expected.collect());
+    listed.sort();
+    expected.sort();
+    assert_eq!(listed, expected);
+    Ok(())
+}
+
+/// docs/troubleshooting.md quotes what operators look for.
+#[test]
+fn quote_of_a_service_that_teleport_does_not_issue_is_what_the_program_says() -> Result<()> {
+    let world = World::absent(programs!())?;
+    let page = fs::read_to_string(xtask::workspace().join("docs/troubleshooting.md"))?;
+    let mut quotes = page.split('`');
+    let quote = quotes.find(|quote| quote.starts_with("a Teleport cluster cannot issue"));
+    let config = "proxy_server: a:1\nonboarding: {token: t, protocol: teleport}\n\
+                  services: [{type: x509, name: web, destination: /d}]\n";
+    fs::write(world.path("tbot.yaml"), config)?;
+    let said = world.agent(&["check", "-c", "tbot.yaml"])?;
+    ensure!(said.out.contains(quote.context("no quote")?), "{said:?}");
     Ok(())
 }
 

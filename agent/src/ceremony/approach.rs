@@ -21,6 +21,7 @@ use crate::ceremony::route::{ClusterServer, Route, auth_service_name};
 #[cfg(feature = "teleport")]
 use crate::ceremony::teleport::fetch_cas;
 use crate::ceremony::trust_chain::present_cas;
+use crate::ceremony::wording::PROXY;
 use crate::config::{FirstContact, Protocol, SystemRoots};
 use crate::file_access::{FileAccess, SHORT_TIMEOUT};
 use crate::parts;
@@ -316,9 +317,10 @@ fn neither(authority: Failure, teleport: Unopened) -> Failure {
                 "{}; nor does it answer as Teleport: {}",
                 authority.message, teleport.message
             ),
-            advice: "check the address, and compare the pin with `authority status`, or `tctl status` on a \
-                     Teleport cluster; configure a Teleport Proxy as `proxy_server` without pins"
-                .into(),
+            advice: format!(
+                "check the address, and compare the pin with `authority status`, or `tctl status` on a Teleport \
+                 cluster; {PROXY}"
+            ),
             ..authority
         },
     }

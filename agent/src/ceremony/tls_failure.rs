@@ -7,7 +7,7 @@ use rustls::{AlertDescription, CertificateError, Error};
 use tls::{PinError, PublicNameError};
 
 use crate::ceremony::route::Naming;
-use crate::ceremony::wording::Wording;
+use crate::ceremony::wording::{PROXY, Wording};
 
 /// Names of a certificate that are repeated to the operator.
 const MAX_NAMES: usize = 4;
@@ -130,7 +130,7 @@ fn not_the_authority(address: &str, wording: &Wording, why: &CertificateError) -
         (None, None) => failure(
             format!("{address} is not {role}: {}", fault(why)),
             &format!(
-                "check that the configured CA certificate or pin is {whose}; if it is, the \
+                "check that the configured CA certificate or pin is {whose}; {PROXY}; otherwise the \
                  connection is intercepted"
             ),
         ),
@@ -273,6 +273,17 @@ mod tests {
     fn public_message(error: CertificateError) -> String {
         let error = io::Error::new(io::ErrorKind::InvalidData, Error::from(error));
         handshake_failure("a:1", Naming::Public, &AUTHORITY, &error).to_string()
+    }
+
+    /// As of a Teleport Proxy, whose certificate is of a public CA.
+    #[test]
+    fn advice_for_another_ca_names_the_way_to_a_proxy() {
+        let cause = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let error = io::Error::new(io::ErrorKind::InvalidData, cause);
+        for wording in [&AUTHORITY, &crate::ceremony::wording::TELEPORT] {
+            let failure = handshake_failure("a:1", Naming::Internal, wording, &error);
+            assert!(failure.advice.contains("`proxy_server`, without `ca_pins`"), "{failure}");
+        }
     }
 
     #[test]

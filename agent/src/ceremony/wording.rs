@@ -17,6 +17,9 @@ pub(super) struct Wording {
     pub(super) protocol: Option<&'static str>,
 }
 
+/// What a Teleport Proxy needs of the configuration.
+pub(super) const PROXY: &str = "a Teleport Proxy is given as `proxy_server`, without `ca_pins` and `ca_path`: the system's CAs verify it";
+
 impl Wording {
     /// The advice of a failure that a server of the other kind causes too.
     pub(super) fn or_other_protocol(&self, advice: &str) -> String {

@@ -179,6 +179,14 @@ pub(super) fn onboarding(
     {
         source.error(range.as_ref(), parts::TELEPORT.message, parts::TELEPORT.advice);
     }
+    if let (Given::Here(ProtocolChoice::Teleport, _), Some(Server::Proxy), Given::Here(of, at)) =
+        (&protocol, server, &trust)
+        && *of != Trust::SystemRoots
+    {
+        let message = "a Teleport Proxy is verified by the system's CAs, and its certificate is of none of these CAs";
+        let advice = "remove it, or write `auth_server` if the address is that of an Auth Service";
+        source.warn(at.as_ref().or(range), message, advice);
+    }
     let protocol = protocol.value()?;
     Some((trust.value()?, token.value()?, protocol.fixed()))
 }

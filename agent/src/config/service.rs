@@ -19,6 +19,7 @@ use super::{destination, reload, ssh};
 use crate::parts::{self, Part};
 
 const NEEDS_PROXY: &str = "it needs a Teleport proxy, which this authority does not have";
+const NO_AWS: &str = "the authority issues no AWS credentials";
 const NOT_SERVED: &str = "this agent supports `identity`, `x509`, `workload-identity-jwt`, `workload-identity-api`, `ssh-agent` and `ssh_host`";
 
 /// Services of tbot that are not supported, with the reason.
@@ -32,13 +33,13 @@ pub(crate) const OTHERS: [(&str, &str); 17] = [
     ("kubernetes/argo-cd", NEEDS_PROXY),
     ("kubernetes/v2", NEEDS_PROXY),
     ("ssh-multiplexer", NEEDS_PROXY),
-    ("aws-roles-anywhere", NOT_SERVED),
+    ("aws-roles-anywhere", NO_AWS),
     ("client-credential", NOT_SERVED),
     ("example", NOT_SERVED),
     ("identity/key-agent", "write `ssh-agent`"),
     ("spiffe-svid", "write `x509`, the name of `workload-identity-x509` here"),
-    ("workload-identity-aws-ra", NOT_SERVED),
-    ("workload-identity-aws-roles-anywhere", NOT_SERVED),
+    ("workload-identity-aws-ra", NO_AWS),
+    ("workload-identity-aws-roles-anywhere", NO_AWS),
     ("workload-identity-x509-issuer-override", NOT_SERVED),
 ];
 

@@ -156,7 +156,15 @@ fn each_failure_of_a_join_names_its_cause_and_gives_advice() -> Result<()> {
             &no_pin_of_proxy,
             69,
             "the server does not name the CAs of a Teleport cluster",
-            "Teleport Proxy as `proxy_server` without pins",
+            "a Teleport Proxy is given as `proxy_server`, without `ca_pins` and `ca_path`",
+        ),
+        (
+            ALLOWED,
+            &[],
+            &format!("{no_pin_of_proxy} --protocol teleport"),
+            69,
+            "the server does not name the CAs of a Teleport cluster",
+            "a Teleport Proxy is given as `proxy_server`, without `ca_pins` and `ca_path`",
         ),
     ] {
         let Some(site) = Site::new(&[server, more].concat())? else { return Ok(()) };

@@ -12,6 +12,7 @@ use super::{disorder, refused};
 use crate::ceremony::channel::Channel;
 use crate::ceremony::connection::{CallTime, Connection, MAX_CALL};
 use crate::ceremony::endorse_v1::MAX_ANSWER;
+use crate::ceremony::wording::PROXY;
 use crate::credential::TrustBundle;
 
 /// The name of the cluster of the server at the other end, which has accepted the certificate that it was shown.
@@ -47,7 +48,7 @@ pub(in crate::ceremony) async fn fetch_cas(connection: Connection) -> Result<Cla
         Code::Unimplemented => Failure::new(
             Exit::Unavailable,
             "the server does not name the CAs of a Teleport cluster",
-            "check that the address is that of a Teleport Auth Service",
+            format!("check that the address is that of a Teleport Auth Service; {PROXY}"),
         ),
         _ => refused(&status),
     })?;

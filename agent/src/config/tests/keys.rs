@@ -102,7 +102,8 @@ fn every_key_at_the_top_says_what_it_should() {
         ("endorse", Some(Protocol::Endorse)),
         ("teleport", Some(Protocol::Teleport)),
     ] {
-        assert_eq!(with(&format!("  protocol: {text}")).protocol, protocol);
+        let text = format!("{LEAST}\n  protocol: {text}");
+        assert_eq!(loaded(&text).settings.protocol, protocol);
     }
     for quiet in ["fips: false", "insecure: false", "scoped: false"] {
         assert_eq!(with(quiet), with(""), "{quiet}");
@@ -531,4 +532,20 @@ fn variables_of_tbot_have_the_same_names() {
         .collect();
     assert_eq!(without, Vec::<&str>::new(), "every option has a variable");
     assert_eq!(Line::parse_from(["agent"]).file.path(), std::path::Path::new(DEFAULT_PATH));
+}
+
+/// tbot ignores them there.
+#[test]
+fn cas_of_a_teleport_proxy_are_warned_of() {
+    let config = |server: &str, cas: &str, protocol: &str| {
+        let text = format!("{server}: a:1\nonboarding: {{token: t, {cas}, protocol: {protocol}}}");
+        loaded(&text).warnings.to_string()
+    };
+    let pins = format!("ca_pins: ['{}']", super::PIN);
+    for cas in [&pins, "ca_path: /ca.pem"] {
+        let warned = config("proxy_server", cas, "teleport");
+        assert!(warned.contains("a Teleport Proxy is verified by the system's CAs"), "{warned}");
+        assert_eq!(config("auth_server", cas, "teleport"), "");
+        assert_eq!(config("proxy_server", cas, "auto"), "");
+    }
 }
