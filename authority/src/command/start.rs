@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use host::exit::{Exit, Failure};
 use host::output::write;
@@ -16,6 +17,9 @@ use crate::config::Settings;
 use crate::keyring::{KeyringError, NO_RECOVERY_KEY};
 use crate::server::raise_open_files;
 use crate::service::Authority;
+
+/// How often the store is asked whether it answers, for the log.
+const STORE_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     // Before anything else, so that no signal is missed.
@@ -58,7 +62,8 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(false);
     let manager = Arc::new(ServiceManager::from_environment());
     manager.ready(&format!("serving hosts on {address}"));
-    tokio::spawn(watchdog(Arc::clone(&manager), Arc::clone(&authority)));
+    tokio::spawn(watchdog(Arc::clone(&manager)));
+    tokio::spawn(watch_store(Arc::clone(&authority)));
     let served = Arc::clone(&authority);
     tokio::spawn(signals.wait(stop, manager, authority));
     let keyring = served.keyring.clone();
@@ -72,17 +77,30 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Notifies the service manager's watchdog while the store responds: an authority whose store hangs serves no host, so systemd
-/// should restart it.
-async fn watchdog(manager: Arc<ServiceManager>, authority: Arc<Authority>) {
+/// Notifies the service manager's watchdog as long as this process runs its tasks. The store has no part in that: a restart does not
+/// repair a database on another machine, and `/readyz` says what is wrong with it.
+async fn watchdog(manager: Arc<ServiceManager>) {
     let Some(period) = manager.watchdog() else { return };
     let mut times = tokio::time::interval(period);
     loop {
         times.tick().await;
-        match authority.store_answers().await {
-            Ok(()) => manager.alive(),
-            Err(cause) => error!(cause, "the store is unusable"),
+        manager.alive();
+    }
+}
+
+/// Logs that the store cannot be used, and that it can be again.
+async fn watch_store(authority: Arc<Authority>) {
+    let mut times = tokio::time::interval(STORE_INTERVAL);
+    let mut was = Ok(());
+    loop {
+        times.tick().await;
+        let is = authority.store_answers().await;
+        match &is {
+            Err(cause) if is != was => error!(cause, "the store is unusable"),
+            Ok(()) if was.is_err() => info!("the store is usable again"),
+            _ => {}
         }
+        was = is;
     }
 }
 

@@ -60,7 +60,11 @@ pub(super) fn targets(instance: &BotInstance) -> [Target; 4] {
     ]
 }
 
-/// A refusal because the store failed.
+/// A refusal because the store failed, or has too much to do.
 pub(super) fn store_failed(cause: StoreError) -> Refusal {
-    Refusal::new(Code::Internal, cause)
+    let code = match cause {
+        StoreError::Overloaded(_) => Code::Busy,
+        _ => Code::Internal,
+    };
+    Refusal::new(code, cause)
 }

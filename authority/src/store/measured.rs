@@ -42,8 +42,8 @@ impl Measured {
     /// A condition that was not met is no failure: the store has looked, and committed.
     fn remember(&self, result: &Result<(), StoreError>) {
         let failed = |one: &StoreError| {
-            use StoreError::{Damaged, Failed, Unusable};
-            matches!(one, Failed(_) | Damaged(_) | Unusable(_))
+            use StoreError::{Damaged, Failed, Overloaded, Unusable};
+            matches!(one, Failed(_) | Overloaded(_) | Damaged(_) | Unusable(_))
         };
         let failure = result.clone().err().filter(failed);
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;

@@ -173,6 +173,8 @@ pub enum StoreError {
     Damaged(String),
     /// The database must not be used until an operator has changed something.
     Unusable(String),
+    /// More is written than the database takes at present. The batch was not written.
+    Overloaded(String),
     /// The database or its disk failed. The batch was not written, as far as the store can tell.
     Failed(String),
 }
@@ -191,6 +193,7 @@ impl fmt::Display for StoreError {
             }
             Self::Damaged(cause) => write!(f, "the store is damaged: {cause}"),
             Self::Unusable(cause) => write!(f, "the store cannot be used: {cause}"),
+            Self::Overloaded(cause) => write!(f, "the store is too slow: {cause}"),
             Self::Failed(cause) => write!(f, "the store failed: {cause}"),
         }
     }

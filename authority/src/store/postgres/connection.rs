@@ -23,6 +23,8 @@ pub(super) struct Limits {
     pub(super) start: Duration,
     /// For a read, whatever it takes.
     pub(super) read: Duration,
+    /// For a place among the writes that wait.
+    pub(super) queue: Duration,
     /// For a transaction of the writer with everything that it takes to repeat it.
     pub(super) group: Duration,
 }
@@ -33,6 +35,7 @@ impl Default for Limits {
             connect: Duration::from_secs(3),
             start: Duration::from_secs(30),
             read: Duration::from_secs(5),
+            queue: Duration::from_secs(1),
             group: Duration::from_secs(5),
         }
     }

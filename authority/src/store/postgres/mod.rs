@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -40,6 +40,8 @@ pub struct PostgresStore {
     queue: mpsc::Sender<Request>,
     /// For a write: longer than two transactions, that which is under way and that of the batch.
     write_limit: Duration,
+    /// For a place in the queue: what comes while it is full is refused soon, since it would be too late in the end.
+    queue_limit: Duration,
 }
 
 impl PostgresStore {
@@ -82,7 +84,7 @@ impl PostgresStore {
         let (queue, requests) = mpsc::channel(QUEUE);
         tokio::spawn(writer.run(requests));
         let write_limit = limits.group * 2 + Duration::from_secs(1);
-        Ok(Self { readers: Readers::new(server), queue, write_limit })
+        Ok(Self { readers: Readers::new(server), queue, write_limit, queue_limit: limits.queue })
     }
 
     /// Makes the tables, or upgrades those of an older version, as the user of the settings; `runtime_role` may use them then.
@@ -179,8 +181,14 @@ impl Store for PostgresStore {
                 StoreError::Failed(format!("the database is too slow: {why} for {limit:?}"))
             };
             let (answer, done) = oneshot::channel();
-            let queued = timeout_at(deadline, self.queue.send(Request { batch, answer })).await;
-            queued.map_err(|_| slow("too many writes wait"))?.map_err(|_| stopped())?;
+            let queued =
+                timeout(self.queue_limit, self.queue.send(Request { batch, answer })).await;
+            let full = |_| {
+                let text =
+                    format!("{QUEUE} writes wait, and none began within {:?}", self.queue_limit);
+                StoreError::Overloaded(text)
+            };
+            queued.map_err(full)?.map_err(|_| stopped())?;
             let verdict = timeout_at(deadline, done).await;
             verdict.map_err(|_| slow("a write was not answered"))?.map_err(|_| stopped())?
         })

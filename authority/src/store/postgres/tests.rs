@@ -19,6 +19,7 @@ const PATIENT: Limits = Limits {
     connect: Duration::from_secs(60),
     start: Duration::from_secs(60),
     read: Duration::from_secs(60),
+    queue: Duration::from_secs(60),
     group: Duration::from_secs(60),
 };
 
@@ -193,6 +194,37 @@ async fn write_that_waits_for_a_slow_database_fails_and_is_not_written_later() {
     admin.batch("COMMIT").await.unwrap();
     write(&store, put("b")).await;
     assert_eq!(keys(&store, Table::Bots).await, ["a", "b"].map(String::from).into());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writes_that_find_no_place_among_those_that_wait_are_refused_and_not_written() {
+    let Some(server) = database().await else { return };
+    let limits = Limits { queue: Duration::from_millis(10), ..PATIENT };
+    let store = PostgresStore::open_within(&settings(&server, "endorse"), "one", limits).await;
+    let store = Arc::new(store.unwrap());
+    let admin = admin(&server).await;
+    admin.batch("SET idle_in_transaction_session_timeout = 0").await.unwrap();
+    admin.batch("BEGIN; LOCK TABLE endorse.writers").await.unwrap();
+    let (mut refused, mut number) = (BTreeSet::new(), 0);
+    while refused.is_empty() {
+        // As many as are being written, as many as wait, and some more.
+        let mut writes = JoinSet::new();
+        for _ in 0..2 * GROUP + 50 {
+            let (store, key) = (Arc::clone(&store), format!("{number:05}"));
+            number += 1;
+            writes.spawn(async move { (store.write(put(&key)).await, key) });
+        }
+        for (result, key) in writes.join_all().await {
+            match result.unwrap_err() {
+                StoreError::Overloaded(_) => drop(refused.insert(key)),
+                StoreError::Failed(_) => {}
+                other => panic!("{other}"),
+            }
+        }
+    }
+    admin.batch("COMMIT").await.unwrap();
+    write(&store, put("later")).await;
+    assert_eq!(keys(&store, Table::Bots).await, [String::from("later")].into());
 }
 
 #[tokio::test]

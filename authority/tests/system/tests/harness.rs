@@ -25,6 +25,7 @@ use tempfile::TempDir;
 use testkit::simulated::{Join, SoftwareTpm, TIMEOUT, Wire};
 use tls::ServerTrust;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::meanwhile::Meanwhile;
 
@@ -40,7 +41,7 @@ pub(crate) struct Harness {
     pub(crate) ahead: Arc<AtomicI64>,
     /// The store, in which something can happen before a write.
     pub(crate) meanwhile: Arc<Meanwhile>,
-    pub(crate) stop: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
     pub(crate) served: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
@@ -163,6 +164,24 @@ impl Harness {
     /// What SIGTERM does.
     pub(crate) fn stop(&self) {
         self.stop.send(true).unwrap();
+    }
+
+    /// Ends it, and waits until nothing of it uses its store; returns its directory.
+    pub(crate) async fn ended(self) -> TempDir {
+        let Self { authority, dir, meanwhile, stop, served, .. } = self;
+        stop.send(true).unwrap();
+        served.await.unwrap().unwrap();
+        drop((authority, meanwhile));
+        // The store's thread holds the file a moment longer.
+        let Ok(file) = fs::File::open(dir.path().join("data/cluster/store.redb")) else {
+            return dir;
+        };
+        let deadline = Instant::now() + TIMEOUT;
+        while file.try_lock().is_err() {
+            assert!(Instant::now() < deadline, "the store is still open");
+            tokio::task::yield_now().await;
+        }
+        dir
     }
 
     pub(crate) async fn create(&self, yaml: &str) {

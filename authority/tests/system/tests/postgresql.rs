@@ -69,7 +69,7 @@ async fn hosts_join_and_stay_while_the_database_goes_away_and_the_authority_is_r
 }
 
 /// A server with the tables of a store, and the configuration of an authority that uses it. `None`, said, if there is none.
-fn migrated(data: &Path) -> Option<Postgresql> {
+pub(crate) fn migrated(data: &Path) -> Option<Postgresql> {
     let server = Postgresql::start("", |_| vec!["fsync=off".to_owned()]).unwrap()?;
     server.sql("postgres", "CREATE ROLE endorse LOGIN").unwrap();
     let migrate = ["store", "migrate", "--runtime-role", "endorse"];
@@ -79,6 +79,15 @@ fn migrated(data: &Path) -> Option<Postgresql> {
     let text = fs::read_to_string(&file).unwrap();
     fs::write(file, format!("{text}data_dir: {}\n", data.display())).unwrap();
     Some(server)
+}
+
+/// Waits until the server has noticed that all authorities have ended.
+fn wait_until_unused(server: &Postgresql) {
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'endorse'";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while server.sql("postgres", sessions).unwrap() != "0" {
+        assert!(Instant::now() < deadline, "sessions are left");
+    }
 }
 
 fn copy(from: &Path, to: &Path) -> Command {
@@ -123,16 +132,10 @@ async fn records_move_to_a_database_and_back_and_no_authority_uses_an_incomplete
     one.join(&tpm, "t").await.unwrap();
     let said = block_in_place(|| refused(&mut copy(&data, &database), 69));
     assert!(said.contains("in use by another authority"), "{said}");
-    let Harness { dir: _dir, served, stop, authority: running, meanwhile, .. } = one;
-    stop.send(true).unwrap();
-    served.await.unwrap().unwrap();
-    drop((running, meanwhile));
+    let _dir = one.ended().await;
     let checked = || text(run(&mut authority_at(&database, "check")));
-    // The writer of the stopped authority holds the file a moment longer.
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !checked().contains("are not used, since `store` is a database: copy them") {
-        assert!(Instant::now() < deadline, "{}", checked());
-    }
+    let warning = "are not used, since `store` is a database: copy them";
+    assert!(checked().contains(warning), "{}", checked());
 
     // Interrupted: by an error, and by SIGKILL.
     server.sql("postgres", "REVOKE INSERT ON endorse.expiry FROM endorse").unwrap();
@@ -146,12 +149,15 @@ async fn records_move_to_a_database_and_back_and_no_authority_uses_an_incomplete
     };
     let said = refused(&mut start(), 65);
     assert!(said.contains("`authority store copy` has not filled it completely"), "{said}");
+    wait_until_unused(&server);
     kill_in_the_middle(&server, &mut copy(&data, &database));
     refused(&mut start(), 65);
 
+    wait_until_unused(&server);
     let copied: Value = serde_json::from_slice(&run(&mut copy(&data, &database))).unwrap();
     assert_eq!(copied["copied"]["records"]["instances"], 2, "{copied}");
     assert!(!checked().contains("are not used"), "{}", checked());
+    wait_until_unused(&server);
     let said = refused(&mut copy(&data, &database), 1);
     assert!(said.contains("is not empty"), "{said}");
 
@@ -167,10 +173,8 @@ async fn records_move_to_a_database_and_back_and_no_authority_uses_an_incomplete
     two.join(&tpm, "t").await.unwrap();
     let said = block_in_place(|| refused(&mut copy(&database, &back), 78));
     assert!(said.contains("sessions of authorities"), "{said}");
-    let Harness { dir: _dir, served, stop, authority: running, meanwhile, .. } = two;
-    stop.send(true).unwrap();
-    served.await.unwrap().unwrap();
-    drop((running, meanwhile));
+    two.ended().await;
+    wait_until_unused(&server);
     let there: Value = serde_json::from_slice(&run(&mut copy(&database, &back))).unwrap();
     assert_eq!(there["copied"]["records"]["instances"], 3, "{there}");
     let three = Harness::at(&back, StoreSettings::Embedded).await;
