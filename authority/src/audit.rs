@@ -5,10 +5,12 @@
 //! only.
 
 mod change;
+pub mod checkpoint;
 mod lines;
 mod log;
 mod queue;
 mod row;
+pub mod tree;
 
 use serde::Serialize;
 use uuid::Uuid;
