@@ -83,11 +83,10 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
     let lock = directory.lock()?;
     // Before a cluster is created: a start that cannot serve creates none.
     let addresses = Addresses::bind(&settings)?;
+    let id = directory.store_id(&lock)?;
     let database = match &settings.store {
         StoreSettings::Embedded => None,
-        StoreSettings::Postgresql(database) => {
-            Some(open_database(database, &directory.store_id(&lock)?).await?)
-        }
+        StoreSettings::Postgresql(database) => Some(open_database(database, &id).await?),
     };
     let Parts { clock, store, audit } = parts;
     if database.is_some()
@@ -105,7 +104,7 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
     let ca_pin =
         CaPin::of_certificate(cluster.issuer.x509().certificate()).map_err(Failure::bug)?;
     let authority = Authority::new(cluster.issuer, store, audit, clock, settings.join_timeout);
-    let authority = authority.judging_by(settings.ek_policy).known_as(public_names);
+    let authority = authority.judging_by(settings.ek_policy).known_as(public_names).logging_as(&id);
     let authority = authority.serving(settings.teleport).with_keyring(cluster.keyring);
     let authority = Arc::new(authority);
     recover(&authority).await?;
@@ -177,13 +176,13 @@ pub(crate) fn database_failure(cause: &StoreError) -> Failure {
 
 /// Completes what an older version or a crash has left in the store.
 async fn recover(authority: &Authority) -> Result<(), Failure> {
-    authority.records.migrate().await.map_err(|cause| {
+    authority.migrate().await.map_err(|cause| {
         let advice = match cause {
             StoreError::Newer(_) => "use the version that wrote it, or a later one",
             StoreError::Unusable(_) => "see docs/authority.md, section PostgreSQL",
             _ => "check that the disk has space and works",
         };
-        Failure::new(Exit::Data, format!("the indexes of the store: {cause}"), advice)
+        Failure::new(Exit::Data, format!("the store: {cause}"), advice)
     })?;
     match authority.records.moved().await {
         Ok(None) => {}
@@ -195,7 +194,7 @@ async fn recover(authority: &Authority) -> Result<(), Failure> {
     }
     authority.recover_audit().await.map_err(|cause| {
         let advice = "restore the data directory from a backup, as docs/authority.md describes";
-        Failure::new(Exit::Data, format!("the audit log's events in the store: {cause}"), advice)
+        Failure::new(Exit::Data, format!("the log in the store: {cause}"), advice)
     })
 }
 

@@ -1,8 +1,9 @@
 //! The audit log: one line of JSON for every join, renewal and issue, granted or refused, for every
 //! refused `WhoAmI`, and for every change of a resource.
 //!
-//! Grants and changes are written to the store first, as a [`Row`] together with the record. Refusals are written to the file
-//! only.
+//! Grants and changes are entries of the log, which is in the store: each is appended in the transaction of the change that it tells
+//! of, and says what the records are after it. The log is a Merkle tree ([`tree`]) with signed heads ([`checkpoint`]). The file is
+//! written from the log. Refusals are written to the file only.
 
 mod change;
 pub mod checkpoint;
@@ -19,7 +20,8 @@ pub use self::change::Author;
 pub(crate) use self::change::{ChangeEvent, Deed};
 pub use self::log::AuditLog;
 pub(crate) use self::queue::Counts;
-pub use self::row::Row;
+pub(crate) use self::row::binding;
+pub use self::row::{BoundRecord, Row};
 use crate::resource::{
     Attributes, EkHash, HostPrincipal, KeyLocation, Name, Serial, SpiffeId, Timestamp,
 };
@@ -239,9 +241,9 @@ pub fn bounded(text: &str) -> Option<String> {
 }
 
 impl Event {
-    /// As it is stored.
-    pub(crate) fn row(&self) -> serde_json::Result<Row> {
-        Row::new(self.time, &self.uid, self)
+    /// As it is appended to the log.
+    pub(crate) fn entry(&self) -> serde_json::Result<Vec<u8>> {
+        row::line(self)
     }
 
     /// What was granted.

@@ -5,7 +5,7 @@
 //! DATA/cluster/      name, public keys, database: made as a whole, at the first start
 //! DATA/audit.jsonl   every join, granted or refused
 //! DATA/admin.sock    the operators' socket
-//! DATA/store-id      the ID of this authority, also as a writer of a database
+//! DATA/store-id      the ID of this authority, by which its log is known
 //! DATA/wrapping.key  what opens the keys of the CAs in the store
 //! ```
 
@@ -113,7 +113,7 @@ impl DataDirectory {
         self.0.join("admin.sock")
     }
 
-    /// The ID that this authority writes to a database with, made at the first use.
+    /// The ID of this authority, by which its log and its writes are known, made at the first use.
     ///
     /// # Errors
     /// It cannot be read or made, or is damaged.

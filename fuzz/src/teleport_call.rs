@@ -85,7 +85,7 @@ fn granted(cluster: &Cluster, method: &str, who: Who, message: &[u8], answer: &A
         USER_CERTS => {
             assert_eq!(who, Who::Bot, "an output asks for another");
             certified(cluster, message, &answer.message);
-            assert!(tables.contains(&Table::Instances) && tables.contains(&Table::AuditRows));
+            assert!(tables.contains(&Table::Instances) && tables.contains(&Table::LogHeads));
         }
         HEARTBEAT => recorded(answer),
         _ => assert!(tables.is_empty(), "{tables:?}"),

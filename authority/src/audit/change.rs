@@ -4,7 +4,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Outcome, Row, bounded};
+use super::{Outcome, bounded, row};
 use crate::resource::{EkHash, InstanceId, Kind, Lock, Name, Target, Timestamp};
 
 /// Who changes resources, and when.
@@ -30,6 +30,8 @@ pub(crate) enum Deed {
     Created,
     Replaced,
     Removed,
+    /// Only what is known of the host that it stands for was updated.
+    Seen,
 }
 
 /// The event of a change.
@@ -109,6 +111,17 @@ impl Author {
         }
     }
 
+    /// The event of records that were there before the log: it binds them as they are.
+    pub(crate) fn adoption<'a>(self) -> ChangeEvent<'a> {
+        let (event, code) = ("records.adopt", "EN201I");
+        ChangeEvent {
+            event,
+            code,
+            about: About::default(),
+            ..self.event(Deed::Created, Kind::Bot, "")
+        }
+    }
+
     /// The event of a change of a lock.
     pub(crate) fn lock_event(self, deed: Deed, lock: &Lock) -> ChangeEvent<'_> {
         let mut event = self.event(deed, Kind::Lock, lock.metadata.name.as_str());
@@ -128,9 +141,9 @@ impl Author {
 }
 
 impl ChangeEvent<'_> {
-    /// As it is stored.
-    pub(crate) fn row(&self) -> serde_json::Result<Row> {
-        Row::new(self.time, &self.uid, self)
+    /// As it is appended to the log.
+    pub(crate) fn entry(&self) -> serde_json::Result<Vec<u8>> {
+        row::line(self)
     }
 }
 
@@ -149,6 +162,7 @@ fn word(kind: Kind, deed: Deed) -> (&'static str, &'static str) {
         (Kind::BotInstance, Deed::Created) => ("bot_instance.create", "EN131I"),
         (Kind::BotInstance, Deed::Replaced) => ("bot_instance.update", "EN132I"),
         (Kind::BotInstance, Deed::Removed) => ("bot_instance.delete", "EN133I"),
+        (_, Deed::Seen) => ("bot_instance.heartbeat", "EN134I"),
         (Kind::WorkloadIdentity, Deed::Created) => ("workload_identity.create", "EN141I"),
         (Kind::WorkloadIdentity, Deed::Replaced) => ("workload_identity.update", "EN142I"),
         (Kind::WorkloadIdentity, Deed::Removed) => ("workload_identity.delete", "EN143I"),

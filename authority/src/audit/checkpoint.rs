@@ -290,7 +290,7 @@ mod tests {
         for wrong in [format!("{text}\n\n{wrong}"), format!("{note}{wrong}")] {
             assert_eq!(key.text(&wrong), Err(CheckpointError::BadSignature));
         }
-        let short = format!("{note}\u{2014} PeterNeumann x08goAA=\n");
+        let short = format!("{note}\u{2014} PeterNeumann x08gowA=\n");
         assert_eq!(key.text(&short), Err(CheckpointError::BadSignature));
     }
 
@@ -314,7 +314,8 @@ mod tests {
         }
         let other = self::key("c.example/authority/2");
         assert_eq!(other.public().open(&note), Err(CheckpointError::NotSigned));
-        let misused = key.sign_text("c.example/authority/2\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n");
+        let misused = key
+            .sign_text("c.example/authority/2\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n");
         assert_eq!(key.public().open(&misused), Err(CheckpointError::OtherOrigin));
     }
 

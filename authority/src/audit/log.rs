@@ -70,7 +70,7 @@ impl AuditLog {
         self.append(|state| state.lines.append_line(&line))
     }
 
-    /// Appends rows that are in the store. If the file fails they wait for it, which is logged.
+    /// Appends entries of the log. If the file fails they wait for it, which is logged.
     pub(crate) fn publish(&self, rows: Vec<Row>) {
         let written = self.append(|state| {
             state.queue.push(rows);
@@ -92,7 +92,7 @@ impl AuditLog {
         Err(format!("{waiting} events are waiting to be written to the audit log: {cause}"))
     }
 
-    /// Takes over the rows that a former process has left in the store.
+    /// Takes over the entries of the log of which a former process did not know that they are on disk in the file.
     pub(crate) fn recover(&self, rows: Vec<Row>) -> io::Result<()> {
         self.append(|state| {
             state.queue.recover(rows, &state.lines.file);
@@ -105,9 +105,9 @@ impl AuditLog {
         self.many_written.notified().await;
     }
 
-    /// Writes waiting lines and synchronizes the file. Returns the keys of rows that
-    /// the store may remove. Blocks for as long as the disk takes.
-    pub(crate) fn synchronize(&self) -> Vec<String> {
+    /// Writes waiting lines and synchronizes the file. Returns the number of the first entry of the log that is not known to be on
+    /// disk in it. Blocks for as long as the disk takes.
+    pub(crate) fn synchronize(&self) -> u64 {
         if self.state().queue.unsynchronized() > 0 {
             // Also follows the path, if the file was removed. An error is logged, and tried again the next time.
             let _ = self.append(|_| Ok(()));
@@ -123,12 +123,7 @@ impl AuditLog {
         if synchronized.is_err() {
             state.note(&synchronized);
         }
-        state.queue.take_removable()
-    }
-
-    /// Takes back keys of rows that could not be removed from the store: the next call tries again.
-    pub(crate) fn retry_removal(&self, keys: Vec<String>) {
-        self.state().queue.add_removable(keys);
+        state.queue.cursor()
     }
 
     /// Whether there is more room on the disk than what is kept for granted lines: a tenth of the
@@ -208,7 +203,7 @@ impl State {
         self.queue.drain(|line| lines.append_line(line))
     }
 
-    /// Continues in another file. Rows of the previous file that are still in the store stay with it, or, if it was
+    /// Continues in another file. Rows of the previous file that are not known to be on disk stay with it, or, if it was
     /// removed, are appended to the new one.
     fn switch_to(&mut self, lines: Lines) {
         let former = std::mem::replace(&mut self.lines, lines);
@@ -253,6 +248,10 @@ mod tests {
     fn event(reason: &str) -> Event {
         let attempt = Attempt { token_name: Some("t".into()), ..Attempt::default() };
         Event::refused(Action::Join, TIME, attempt, "token_unknown", reason)
+    }
+
+    fn row(sequence: u64, reason: &str) -> Row {
+        Row::new(sequence, event(reason).entry().unwrap())
     }
 
     #[test]
@@ -350,40 +349,38 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_removed_log_are_written_again_while_the_store_has_them() {
+    fn lines_of_a_removed_log_that_were_not_on_disk_are_written_again() {
         let (dir, path, log) = log();
-        let row = |reason: &str| event(reason).row().unwrap();
-        log.publish(vec![row("on disk")]);
-        assert_eq!(log.synchronize().len(), 1);
-        log.publish(vec![row("one"), row("two")]);
+        log.publish(vec![row(0, "on disk")]);
+        assert_eq!(log.synchronize(), 1);
+        log.publish(vec![row(1, "one"), row(2, "two")]);
         fs::remove_file(&path).unwrap();
-        log.publish(vec![row("three")]);
+        log.publish(vec![row(3, "three")]);
         assert_eq!(reasons(&path), ["one", "two", "three"]);
         fs::rename(&path, dir.path().join("audit.jsonl.1")).unwrap();
-        log.publish(vec![row("four")]);
+        log.publish(vec![row(4, "four")]);
         assert_eq!(reasons(&path), ["four"], "the moved file has the others");
-        assert_eq!(log.synchronize().len(), 4);
+        assert_eq!(log.synchronize(), 5);
     }
 
     #[test]
     fn log_that_is_not_a_regular_file_fails_to_synchronize() {
-        let row = |reason: &str| event(reason).row().unwrap();
         let null = Path::new("/dev/null");
         let file = OpenOptions::new().read(true).append(true).open(null).unwrap();
         let log = AuditLog::over(null, Lines::over(file).unwrap());
-        log.publish(vec![row("nowhere")]);
-        assert!(log.synchronize().is_empty() && log.state().failure.is_some());
+        log.publish(vec![row(0, "nowhere")]);
+        assert!(log.synchronize() == 0 && log.state().failure.is_some());
 
         let (_dir, path, log) = self::log();
-        log.publish(vec![row("one")]);
+        log.publish(vec![row(0, "one")]);
         fs::remove_file(&path).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        log.publish(vec![row("two")]);
-        assert!(log.synchronize().is_empty());
+        log.publish(vec![row(1, "two")]);
+        assert_eq!(log.synchronize(), 0);
         assert!(log.writable().unwrap_err().contains("it is not a regular file"));
         fs::remove_file(&path).unwrap();
         log.writable().unwrap();
-        assert_eq!(log.synchronize().len(), 2);
+        assert_eq!(log.synchronize(), 2);
         assert_eq!(reasons(&path), ["one", "two"]);
     }
 

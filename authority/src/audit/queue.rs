@@ -1,4 +1,4 @@
-//! Rows between the store and the file: committed, then in the file, then on disk there.
+//! Entries of the log between the store and the file: committed, then in the file, then on disk there.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
@@ -24,20 +24,33 @@ pub(crate) struct Counts {
     pub(crate) waiting: AtomicU64,
 }
 
-/// Rows that are in the store. Each is in one of these, in this order.
+/// Entries that are not known to be on disk in the file, in their order.
 #[derive(Default)]
 pub(super) struct Queue {
     /// Not in the file yet, or not known to be.
     waiting: VecDeque<Row>,
     /// In the file, but a loss of power may take the line away.
     written: Vec<Row>,
-    /// On disk in the file: the store may remove them. Keys.
-    removable: Vec<String>,
+    /// The first of those that are being synchronized, for each who does so.
+    synchronizing: BTreeSet<u64>,
+    /// The number of the entry after the last one.
+    next: u64,
 }
 
 impl Queue {
     pub(super) fn push(&mut self, rows: impl IntoIterator<Item = Row>) {
-        self.waiting.extend(rows);
+        for row in rows {
+            self.next = row.sequence().saturating_add(1);
+            self.waiting.push_back(row);
+        }
+    }
+
+    /// The number of the first entry that is not known to be on disk in the file.
+    pub(super) fn cursor(&self) -> u64 {
+        let first = |row: Option<&Row>| row.map(Row::sequence);
+        let waiting = first(self.waiting.front());
+        let unknown = [waiting, first(self.written.first()), self.synchronizing.first().copied()];
+        unknown.into_iter().flatten().min().unwrap_or(self.next)
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -67,29 +80,24 @@ impl Queue {
 
     /// Rows whose lines are to be synchronized. They are given back by [`Self::synchronized`].
     pub(super) fn take_written(&mut self) -> Vec<Row> {
+        self.synchronizing.extend(self.written.first().map(Row::sequence));
         std::mem::take(&mut self.written)
     }
 
     /// What became of the lines of these rows. Where they may be lost, they are written again.
     pub(super) fn synchronized(&mut self, rows: Vec<Row>, result: &io::Result<()>) {
-        match result {
-            Ok(()) => self.add_removable(rows.into_iter().map(|row| row.key().to_owned())),
-            Err(_) => rows.into_iter().rev().for_each(|row| self.waiting.push_front(row)),
+        if let Some(first) = rows.first() {
+            self.synchronizing.remove(&first.sequence());
+        }
+        if result.is_err() {
+            rows.into_iter().rev().for_each(|row| self.waiting.push_front(row));
         }
     }
 
-    /// Keys of rows that the store may remove.
-    pub(super) fn take_removable(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.removable)
-    }
-
-    pub(super) fn add_removable(&mut self, keys: impl IntoIterator<Item = String>) {
-        self.removable.extend(keys);
-    }
-
-    /// Takes over rows that a former process has left in the store. Those whose lines are at the end
-    /// of the file do not wait for it.
+    /// Takes over the entries of the log of which a former process did not know that they are on disk in the file. Those whose lines
+    /// are at its end do not wait for it.
     pub(super) fn recover(&mut self, rows: Vec<Row>, file: &File) {
+        self.next = rows.last().map_or(self.next, |row| row.sequence().saturating_add(1));
         let mut missing: BTreeSet<_> = rows.iter().map(|row| row.line().to_owned()).collect();
         // Lines that cannot be compared are written again: a repeated line is better than a missing one.
         let _ = remove_present(&mut missing, file);
@@ -125,9 +133,13 @@ mod tests {
     use super::*;
 
     fn rows(names: &[&str]) -> Vec<Row> {
-        names
-            .iter()
-            .map(|name| Row::stored(format!("key of {name}"), name.as_bytes().into()))
+        rows_from(0, names)
+    }
+
+    fn rows_from(first: u64, names: &[&str]) -> Vec<Row> {
+        (first..)
+            .zip(names)
+            .map(|(number, name)| Row::new(number, name.as_bytes().into()))
             .collect()
     }
 
@@ -148,11 +160,11 @@ mod tests {
         queue.drain(|_| Err(io::ErrorKind::StorageFull.into())).unwrap_err();
         assert_eq!((queue.waiting(), queue.written()), (2, 0));
         assert_eq!(drained(&mut queue), ["one", "two"]);
-        assert_eq!((queue.waiting(), queue.written()), (0, 2));
-        assert!(queue.take_removable().is_empty());
+        assert_eq!((queue.waiting(), queue.written(), queue.cursor()), (0, 2, 0));
         let written = queue.take_written();
+        assert_eq!(queue.cursor(), 0, "not yet");
         queue.synchronized(written, &Ok(()));
-        assert_eq!(queue.take_removable(), ["key of one", "key of two"]);
+        assert_eq!(queue.cursor(), 2);
     }
 
     #[test]
@@ -161,10 +173,25 @@ mod tests {
         queue.push(rows(&["one", "two"]));
         drained(&mut queue);
         let written = queue.take_written();
-        queue.push(rows(&["three"]));
+        queue.push(rows_from(2, &["three"]));
         queue.synchronized(written, &Err(io::ErrorKind::StorageFull.into()));
         assert_eq!(drained(&mut queue), ["one", "two", "three"]);
-        assert!(queue.take_removable().is_empty());
+        assert_eq!(queue.cursor(), 0);
+    }
+
+    #[test]
+    fn later_lines_that_are_on_disk_first_do_not_move_the_cursor() {
+        let mut queue = Queue::default();
+        queue.push(rows(&["one", "two"]));
+        drained(&mut queue);
+        let first = queue.take_written();
+        queue.push(rows_from(2, &["three"]));
+        drained(&mut queue);
+        let second = queue.take_written();
+        queue.synchronized(second, &Ok(()));
+        assert_eq!(queue.cursor(), 0);
+        queue.synchronized(first, &Ok(()));
+        assert_eq!(queue.cursor(), 3);
     }
 
     #[test]
@@ -176,7 +203,11 @@ mod tests {
         assert_eq!((queue.waiting(), queue.written()), (1, 2));
         assert_eq!(drained(&mut queue), ["part of three"]);
         let endless = File::open("/dev/zero").unwrap();
-        queue.recover(rows(&["five"]), &endless);
+        assert_eq!(queue.cursor(), 0);
+        queue.recover(rows_from(3, &["five"]), &endless);
         assert_eq!(drained(&mut queue), ["five"]);
+        let written = queue.take_written();
+        queue.synchronized(written, &Ok(()));
+        assert_eq!(queue.cursor(), 4);
     }
 }

@@ -1,59 +1,119 @@
-//! Moves the audit log's rows: they are written to the store with the records, appended to the file, and removed from the store
-//! once the file is on the disk.
+//! Delivers the log to the file of the audit log: what was written to the store is appended to the file next, and how far that is on
+//! disk is on record in the store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tracing::warn;
 
 use super::Authority;
-use crate::store::{Audited, StoreError};
+use crate::audit::Author;
+use crate::store::StoreError;
 
-/// How often lines are synchronized and their rows removed from the store.
+/// How often lines are synchronized.
 const AUDIT_SYNC_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Rows that one batch removes, so that joins do not wait long behind it.
-const BATCH: usize = 512;
+/// Entries that are read at once.
+const PAGE: usize = 512;
+
+/// How far the log has been delivered.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    /// Counts those who want something delivered.
+    wanted: AtomicU64,
+    done: Mutex<Delivered>,
+}
+
+#[derive(Debug, Default)]
+struct Delivered {
+    /// The last of those who wanted it before the log was read.
+    wanted: u64,
+    /// The number of the next entry.
+    next: u64,
+    /// The cursor that is on record.
+    cursor: u64,
+}
 
 impl Authority {
-    /// Takes over the rows that a crash has left in the store: those that are not in the file are
-    /// appended. To be called before anything is granted.
+    /// Takes over what a crash or an older version has left: entries that are not in the file are appended to it. To be called
+    /// before anything is granted.
     pub async fn recover_audit(&self) -> Result<(), StoreError> {
-        let rows = self.records.audit_rows().await?;
+        self.records.take_over_audit_rows().await?;
+        let mut done = self.delivery.done.lock().await;
+        done.cursor = self.records.file_cursor().await?;
+        done.next = done.cursor;
+        let mut rows = Vec::new();
+        loop {
+            let page = self.records.log_entries(self.records.log_id(), done.next, PAGE).await?;
+            let is_last = page.len() < PAGE;
+            done.next = page.last().map_or(done.next, |last| last.sequence().saturating_add(1));
+            rows.extend(page);
+            if is_last {
+                break;
+            }
+        }
         if let Err(cause) = self.audit.recover(rows) {
             warn!(%cause, "events are waiting in the store to be written to the audit log");
         }
         Ok(())
     }
 
-    /// Completes a write and appends its rows to the file even if the caller goes away: recorded changes must be logged.
+    /// Completes a write and appends its events to the file even if the caller goes away: recorded changes must be logged.
     pub(super) async fn audited<T: Send + 'static>(
         self: &Arc<Self>,
-        write: impl Future<Output = Result<Audited<T>, StoreError>> + Send + 'static,
+        write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
         let authority = Arc::clone(self);
         let written = tokio::spawn(async move {
-            let Audited { value, rows } = write.await?;
-            authority.audit.publish(rows);
+            let value = write.await?;
+            authority.deliver_audit().await;
             Ok(value)
         });
         written.await.unwrap_or_else(|cause| Err(StoreError::Failed(cause.to_string())))
     }
 
-    /// Synchronizes the file to the disk and removes its rows from the store.
+    /// Appends to the file what the log has beyond it. Of many who want it at the same time, one reads for all.
+    async fn deliver_audit(&self) {
+        let mine = self.delivery.wanted.fetch_add(1, Ordering::AcqRel).saturating_add(1);
+        let mut done = self.delivery.done.lock().await;
+        if done.wanted >= mine {
+            return;
+        }
+        let wanted = self.delivery.wanted.load(Ordering::Acquire);
+        loop {
+            let page = match self.records.log_entries(self.records.log_id(), done.next, PAGE).await
+            {
+                Ok(page) => page,
+                Err(cause) => {
+                    warn!(%cause, "the log cannot be read; its events are written to the file later");
+                    return;
+                }
+            };
+            let is_last = page.len() < PAGE;
+            done.next = page.last().map_or(done.next, |last| last.sequence().saturating_add(1));
+            self.audit.publish(page);
+            if is_last {
+                break;
+            }
+        }
+        done.wanted = wanted;
+    }
+
+    /// Synchronizes the file to the disk, and puts on record how far it is.
     pub async fn sync_audit_log(self: &Arc<Self>) {
+        self.deliver_audit().await;
         let authority = Arc::clone(self);
         let synchronized = tokio::task::spawn_blocking(move || authority.audit.synchronize());
-        let mut keys = synchronized.await.unwrap_or_default();
-        while !keys.is_empty() {
-            let rest = keys.split_off(keys.len().min(BATCH));
-            if let Err(cause) = self.records.clear_audit_rows(&keys).await {
-                warn!(%cause, "events written to the audit log cannot be removed from the store yet");
-                keys.extend(rest);
-                self.audit.retry_removal(keys);
-                return;
-            }
-            keys = rest;
+        let Ok(cursor) = synchronized.await else { return };
+        let mut done = self.delivery.done.lock().await;
+        if cursor <= done.cursor {
+            return;
+        }
+        match self.records.set_file_cursor(cursor).await {
+            Ok(()) => done.cursor = cursor,
+            Err(cause) => warn!(%cause, "cannot put on record how far the audit log is written"),
         }
     }
 
@@ -67,5 +127,13 @@ impl Authority {
             }
             self.sync_audit_log().await;
         }
+    }
+
+    /// Converts a store of an older version, before anything else uses it.
+    ///
+    /// # Errors
+    /// As [`crate::store::Records::migrate`].
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.records.migrate(Author::system(self.clock.now())).await
     }
 }

@@ -16,7 +16,7 @@ use super::refusal::{Code, Refusal};
 use crate::audit::Event;
 use crate::issue::{ClusterName, Credentials, Keys};
 use crate::resource::{Bot, BotInstance};
-use crate::store::{Audited, Basis, Recorded, StoreError};
+use crate::store::{Basis, Recorded, StoreError};
 
 /// How often a call is judged again because a record that it depends on was changed.
 pub(super) const MAX_RETRIES: usize = 5;
@@ -67,7 +67,7 @@ impl Authority {
         Ok(CheckedBot { bot, basis })
     }
 
-    /// Records a grant with its row of the audit log, in one write. `None` if what it depends on
+    /// Records a grant with its entry of the log, in one write. `None` if what it depends on
     /// has changed: the call must be judged again.
     pub(super) async fn record<I>(
         self: &Arc<Self>,
@@ -75,11 +75,11 @@ impl Authority {
     ) -> Result<Option<Grant<I>>, Refusal> {
         let PendingGrant { issued, event, instance, basis, before } = pending;
         self.audit.check_room().map_err(Refusal::because(Code::Internal))?;
-        let row = event.row().map_err(Refusal::because(Code::Internal))?;
+        let event = event.entry().map_err(Refusal::because(Code::Internal))?;
         let records = self.records.clone();
         let recorded = self.audited(async move {
-            let recorded = records.grant(before.as_ref(), instance, basis, &row).await?;
-            Ok(Audited { value: recorded.instance, rows: vec![row] })
+            let recorded = records.grant(before.as_ref(), instance, basis, event).await?;
+            Ok(recorded.instance)
         });
         match recorded.await {
             Ok(instance) => Ok(Some(Grant {

@@ -37,6 +37,7 @@ use tracing::{info, warn};
 use verifier::KnownSignatures;
 use verifier::chain::ChainPolicy;
 
+use self::audit_delivery::Delivery;
 use self::call_queues::CallQueues;
 use self::clock_watch::ClockDoubt;
 pub use self::peer::Peer;
@@ -52,7 +53,7 @@ use crate::issue::{Issuer, JwtKeyChange};
 use crate::keyring::StoredKeyring;
 use crate::metrics::Metrics;
 use crate::public_names::PublicNames;
-use crate::store::{Audited, Measured, Records, Store, StoreError};
+use crate::store::{Measured, Records, Store, StoreError};
 
 /// The state of the authority that all services use.
 pub struct Authority {
@@ -76,6 +77,7 @@ pub struct Authority {
     pub teleport: TeleportServices,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    delivery: Delivery,
     refusals: Refusals,
     store: Arc<Measured>,
     tokens: TokenCache,
@@ -145,6 +147,7 @@ impl Authority {
             public_names: PublicNames::default(),
             teleport: TeleportServices::default(),
             metrics,
+            delivery: Delivery::default(),
             refusals: Refusals::default(),
             store,
             tokens: TokenCache::default(),
@@ -167,6 +170,12 @@ impl Authority {
     #[must_use]
     pub fn with_keyring(self, keyring: Arc<StoredKeyring>) -> Self {
         Self { keyring: Some(keyring), ..self }
+    }
+
+    /// The same, with the ID of this authority, by which its log is known.
+    #[must_use]
+    pub fn logging_as(self, id: &str) -> Self {
+        Self { records: self.records.logging_as(id), ..self }
     }
 
     /// The same, with public names.
@@ -264,12 +273,10 @@ impl Authority {
             let records = self.records.clone();
             let pruned = self.audited(async move {
                 let author = Author::system(now);
-                let pruned = records.prune(now - KEPT_AFTER_END, author, next).await;
-                let removed = pruned.rows.len();
-                Ok(Audited { value: pruned.value.map(|value| (value, removed)), rows: pruned.rows })
+                records.prune(now - KEPT_AFTER_END, author, next).await
             });
-            let (pruned, removed) = pruned.await??;
-            *count = count.saturating_add(removed);
+            let pruned = pruned.await?;
+            *count = count.saturating_add(pruned.removed);
             for cause in pruned.unreadable {
                 warn!(%cause, "cannot remove an expired record: it is unreadable");
             }

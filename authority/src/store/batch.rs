@@ -1,13 +1,15 @@
 //! What batches leave, decided before anything is written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::{Change, StoreError, Table};
+use crate::audit::tree::{Frontier, leaf_hash};
 
 /// What the batches so far leave of the records that they change.
 #[derive(Default)]
 pub(super) struct Outcome<'b> {
-    records: BTreeMap<(Table, &'b str), Option<&'b [u8]>>,
+    records: BTreeMap<(Table, Cow<'b, str>), Option<Cow<'b, [u8]>>>,
     /// Beginnings of keys whose records are removed, except those above.
     removed: Vec<(Table, &'b str)>,
 }
@@ -27,12 +29,18 @@ impl<'b> Outcome<'b> {
         for change in batch {
             if change.is_condition() {
                 let (table, key) = change.address();
-                let unmet = match outcome.found(table, key).or_else(|| self.found(table, key)) {
-                    Some(found) => change.unmet(found),
-                    None => change.unmet(stored(table, key)?.as_deref()),
+                let found = match outcome.found(table, key).or_else(|| self.found(table, key)) {
+                    Some(found) => found.map(Cow::Borrowed),
+                    None => stored(table, key)?.map(Cow::Owned),
                 };
-                if let Some(unmet) = unmet {
+                if let Some(unmet) = change.unmet(found.as_deref()) {
                     return Ok(Err(unmet));
+                }
+                if let Change::Append(log, entry) = change {
+                    match Appended::after(found.as_deref(), log, entry) {
+                        Ok(appended) => outcome.append(log, appended),
+                        Err(cause) => return Ok(Err(cause)),
+                    }
                 }
             }
             outcome.carry_out(change);
@@ -47,16 +55,22 @@ impl<'b> Outcome<'b> {
     }
 
     /// The records to write and, where there is none, to remove; ordered by table.
-    pub(super) fn records(&self) -> impl Iterator<Item = (Table, &'b str, Option<&'b [u8]>)> {
-        self.records.iter().map(|((table, key), record)| (*table, *key, *record))
+    pub(super) fn records(&self) -> impl Iterator<Item = (Table, &str, Option<&[u8]>)> {
+        self.records.iter().map(|((table, key), record)| (*table, &**key, record.as_deref()))
     }
 
     /// The record as the batches leave it, if they change it.
-    fn found(&self, table: Table, key: &str) -> Option<Option<&'b [u8]>> {
+    fn found(&self, table: Table, key: &'b str) -> Option<Option<&[u8]>> {
         let removed =
             || self.removed.iter().any(|(of, prefix)| *of == table && key.starts_with(prefix));
-        let record = self.records.get(&(table, key)).copied();
+        let record = self.records.get(&(table, Cow::Borrowed(key))).map(Option::as_deref);
         record.or_else(|| removed().then_some(None))
+    }
+
+    fn append(&mut self, log: &'b str, appended: Appended) {
+        let Appended { key, entry, head } = appended;
+        self.records.insert((Table::Log, key.into()), Some(entry.into()));
+        self.records.insert((Table::LogHeads, log.into()), Some(head.into()));
     }
 
     fn carry_out(&mut self, change: &'b Change) {
@@ -65,13 +79,13 @@ impl<'b> Outcome<'b> {
             Change::Insert(_, _, record)
             | Change::Put(_, _, record)
             | Change::Replace(_, _, _, record) => {
-                self.records.insert((table, key), Some(record));
+                self.records.insert((table, key.into()), Some(record.into()));
             }
             Change::Remove(..) | Change::RemoveIfExists(..) => {
-                self.records.insert((table, key), None);
+                self.records.insert((table, key.into()), None);
             }
             Change::RemoveAll(..) => self.remove_all(table, key),
-            Change::Expect(..) => {}
+            Change::Expect(..) | Change::Append(..) => {}
         }
     }
 
@@ -88,11 +102,53 @@ impl<'b> Outcome<'b> {
     }
 }
 
+/// What an entry leaves of its log.
+pub(super) struct Appended {
+    /// Of the entry.
+    pub(super) key: String,
+    pub(super) entry: Vec<u8>,
+    /// The new head.
+    pub(super) head: Vec<u8>,
+}
+
+impl Appended {
+    /// Appends an entry to a log with this head.
+    ///
+    /// # Errors
+    /// The head is damaged, or the entry is no JSON object.
+    pub(super) fn after(head: Option<&[u8]>, log: &str, entry: &[u8]) -> Result<Self, StoreError> {
+        let unreadable = |what: &str| StoreError::Unreadable(format!("log {log:?}: {what}"));
+        let tree = head.map_or_else(|| Some(Frontier::default()), Frontier::from_bytes);
+        let mut tree = tree.ok_or_else(|| unreadable("its head is damaged"))?;
+        let sequence = tree.size();
+        let entry =
+            numbered(entry, sequence).ok_or_else(|| unreadable("an entry is no JSON object"))?;
+        tree.push(leaf_hash(&entry)).ok_or_else(|| unreadable("it is full"))?;
+        Ok(Self { key: entry_key(log, sequence), entry, head: tree.to_bytes() })
+    }
+}
+
+/// Where an entry is in [`Table::Log`]. Keys of a log are in the order of its entries.
+pub(super) fn entry_key(log: &str, sequence: u64) -> String {
+    format!("{log}/{sequence:016x}")
+}
+
+/// A JSON object with its number as the first field.
+fn numbered(entry: &[u8], sequence: u64) -> Option<Vec<u8>> {
+    let fields = entry.strip_prefix(b"{")?;
+    let comma = if fields.starts_with(b"}") { "" } else { "," };
+    Some([format!("{{\"seq\":{sequence}{comma}").as_bytes(), fields].concat())
+}
+
 impl Change {
     /// Whether the record that it is about must be known.
     pub(super) fn is_condition(&self) -> bool {
         match self {
-            Self::Insert(..) | Self::Replace(..) | Self::Remove(..) | Self::Expect(..) => true,
+            Self::Insert(..)
+            | Self::Replace(..)
+            | Self::Remove(..)
+            | Self::Expect(..)
+            | Self::Append(..) => true,
             Self::Put(..) | Self::RemoveIfExists(..) | Self::RemoveAll(..) => false,
         }
     }
@@ -127,7 +183,7 @@ mod tests {
         Change::Expect(TABLE, key.into(), record.map(Into::into))
     }
 
-    fn left<'b>(outcome: &Outcome<'b>) -> Vec<(&'b str, Option<&'b str>)> {
+    fn left<'o>(outcome: &'o Outcome<'_>) -> Vec<(&'o str, Option<&'o str>)> {
         let text = |record| str::from_utf8(record).unwrap();
         outcome.records().map(|(_, key, record)| (key, record.map(text))).collect()
     }
@@ -164,5 +220,56 @@ mod tests {
         assert_eq!(refused, Err(StoreError::Changed(TABLE, "d".into())));
         assert_eq!(left(&outcome), [("a", Some("1"))]);
         assert_eq!(*asked.borrow(), ["d"]);
+    }
+
+    fn append(entry: &str) -> Change {
+        Change::Append("log".into(), entry.into())
+    }
+
+    #[test]
+    fn entries_of_all_batches_are_numbered_and_those_of_a_refused_one_are_not_there() {
+        let batches = [
+            vec![append("{}"), put("a", "1"), append(r#"{"a":1}"#)],
+            vec![append(r#"{"refused":true}"#), expect("a", None)],
+            vec![append(r#"{"b":2}"#)],
+        ];
+        let entry = br#"{"seq":0}"#;
+        let mut head = Frontier::default();
+        head.push(leaf_hash(entry)).unwrap();
+        let stored = |table, _: &str| {
+            let head = (table == Table::LogHeads).then(|| head.to_bytes());
+            Ok::<_, Infallible>(head)
+        };
+        let mut outcome = Outcome::default();
+        let results = batches.each_ref().map(|batch| outcome.add(batch, stored).unwrap().is_ok());
+        assert_eq!(results, [true, false, true]);
+        let mut must = head.clone();
+        let entries = [r#"{"seq":1}"#, r#"{"seq":2,"a":1}"#, r#"{"seq":3,"b":2}"#];
+        entries.iter().for_each(|entry| must.push(leaf_hash(entry.as_bytes())).unwrap());
+        let left: Vec<_> = outcome.records().filter(|(table, ..)| *table != TABLE).collect();
+        let keys = [1, 2, 3].map(|sequence| entry_key("log", sequence));
+        let must = must.to_bytes();
+        assert_eq!(
+            left,
+            [
+                (Table::Log, keys[0].as_str(), Some(entries[0].as_bytes())),
+                (Table::Log, keys[1].as_str(), Some(entries[1].as_bytes())),
+                (Table::Log, keys[2].as_str(), Some(entries[2].as_bytes())),
+                (Table::LogHeads, "log", Some(must.as_slice())),
+            ]
+        );
+    }
+
+    #[test]
+    fn damaged_head_or_entry_fails_the_batch() {
+        let batch = [append("{}")];
+        let mut outcome = Outcome::default();
+        let damaged = |_, _: &str| Ok::<_, Infallible>(Some(b"damaged".to_vec()));
+        let refused = outcome.add(&batch, damaged).unwrap();
+        assert!(matches!(refused, Err(StoreError::Unreadable(_))), "{refused:?}");
+        let batch = [append("[]")];
+        let refused = outcome.add(&batch, |_, _| Ok::<_, Infallible>(None)).unwrap();
+        assert!(matches!(refused, Err(StoreError::Unreadable(_))), "{refused:?}");
+        assert_eq!(outcome.records().count(), 0);
     }
 }

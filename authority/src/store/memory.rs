@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
 
+use super::batch::Appended;
 use super::{Change, Keyed, Pending, Range, Snapshot, Store, StoreError, Table};
 
 type Tables = BTreeMap<Table, BTreeMap<String, Vec<u8>>>;
@@ -89,6 +90,14 @@ fn carry_out(tables: &mut Tables, change: Change, undo: &mut Undo) -> Result<(),
             return Err(StoreError::Changed(table, key));
         }
         Change::Expect(..) => return Ok(()),
+        Change::Append(log, entry) => {
+            let appended = Appended::after(found.map(Vec::as_slice), &log, &entry)?;
+            let was = set(tables, Table::Log, appended.key.clone(), Some(appended.entry));
+            undo.push((Table::Log, appended.key, was));
+            let was = set(tables, table, log.clone(), Some(appended.head));
+            undo.push((table, log, was));
+            return Ok(());
+        }
         Change::RemoveAll(_, prefix) => {
             let keys = tables.get(&table).into_iter().flat_map(BTreeMap::keys);
             let keys: Vec<_> = keys.filter(|key| key.starts_with(&prefix)).cloned().collect();

@@ -5,11 +5,15 @@ use tracing::{info, warn};
 
 use super::format::{decode, encode};
 use super::{Change, Pages, Records, Store, StoreError, Table, index};
+use crate::audit::Author;
 use crate::resource::{BotInstance, Lock, Timestamp};
 
 /// The format of the store that this version makes: what tables there are, and what they say of
-/// each other. Version 0.1.0 has none; 1 has the indexes.
-const FORMAT: u32 = 1;
+/// each other. Version 0.1.0 has none; 1 has the indexes; in 2 all records are bound by entries of a log.
+const FORMAT: u32 = 2;
+
+/// The lowest format that a program must know to use the store as well.
+const OLDEST: u32 = 1;
 
 /// The key in [`Table::Format`] of where the records were copied to.
 const MOVED: &str = "moved";
@@ -126,13 +130,15 @@ impl Records {
     ///
     /// # Errors
     /// [`StoreError::Newer`] if this version must not use the store.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
+    pub async fn migrate(&self, author: Author) -> Result<(), StoreError> {
         self.check_usable().await?;
         match format(&*self.0).await? {
             Some(found) if found.format >= FORMAT => return Ok(()),
-            Some(_) | None => self.build_indexes().await?,
+            Some(_) => {}
+            None => self.build_indexes().await?,
         }
-        let record = FormatRecord { format: FORMAT, oldest: FORMAT, incomplete: None };
+        self.adopt(author).await?;
+        let record = FormatRecord { format: FORMAT, oldest: OLDEST, incomplete: None };
         let record = encode(&record)?;
         self.write(vec![Change::Put(Table::Format, String::new(), record)]).await
     }

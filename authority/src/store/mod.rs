@@ -11,6 +11,7 @@ mod conformance;
 mod format;
 mod import;
 mod index;
+mod log;
 mod measured;
 mod memory;
 mod migrate;
@@ -37,7 +38,7 @@ pub use self::postgres::{Durability, PostgresStore};
 pub use self::prune::Pruned;
 pub use self::redb::RedbStore;
 pub use self::snapshot::{Contents, Snapshot, Summary, Tally};
-pub use records::{Audited, IfExists, Put, Recorded, Records};
+pub use records::{IfExists, Put, Recorded, Records};
 
 /// The answer of a store, some time later.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -66,8 +67,14 @@ pub enum Table {
     /// Revisions, which change with each write of a record: by table for the tokens and the workload identities as a whole, by `TABLE/NAME` for a bot or
     /// token, by `lock targets/TARGET` for the locks on a target.
     Revisions,
-    /// Events of the audit log, by time and ID, until they are on disk in its file.
+    /// Events of an older version, by time and ID, until they are in the log.
     AuditRows,
+    /// Entries of the authorities' logs: `AUTHORITY/SEQUENCE`.
+    Log,
+    /// The tree over the entries of a log, as far as it is needed to append to it, by authority.
+    LogHeads,
+    /// How far a log is on disk somewhere else: `AUTHORITY/WHERE`.
+    LogCursors,
     /// One record: what is known of the clock.
     Clock,
     /// Authorities by ID.
@@ -102,6 +109,9 @@ pub enum Change {
     RemoveAll(Table, String),
     /// Changes nothing; the batch fails unless the record has this value (`None`: is absent).
     Expect(Table, String, Option<Vec<u8>>),
+    /// Appends an entry, a JSON object, to the log of this authority. The store puts the entry's number into it, `seq`: entries of a
+    /// log are numbered from 0 without gaps, in the order in which their batches are carried out.
+    Append(String, Vec<u8>),
 }
 
 impl Change {
@@ -110,16 +120,18 @@ impl Change {
         self.address().0
     }
 
-    /// Where it is: table and key, or the beginning of keys.
+    /// Where it is: table and key, or the beginning of keys; of an entry, the head of its log.
     fn address(&self) -> (Table, &str) {
-        let (Self::Insert(table, key, _)
-        | Self::Put(table, key, _)
-        | Self::Replace(table, key, ..)
-        | Self::Remove(table, key)
-        | Self::RemoveIfExists(table, key)
-        | Self::RemoveAll(table, key)
-        | Self::Expect(table, key, _)) = self;
-        (*table, key)
+        match self {
+            Self::Insert(table, key, _)
+            | Self::Put(table, key, _)
+            | Self::Replace(table, key, ..)
+            | Self::Remove(table, key)
+            | Self::RemoveIfExists(table, key)
+            | Self::RemoveAll(table, key)
+            | Self::Expect(table, key, _) => (*table, key),
+            Self::Append(log, _) => (Table::LogHeads, log),
+        }
     }
 }
 
@@ -202,7 +214,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Table {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 21] = [
         Self::Bots,
         Self::Tokens,
         Self::Instances,
@@ -214,6 +226,9 @@ impl Table {
         Self::Expiry,
         Self::Revisions,
         Self::AuditRows,
+        Self::Log,
+        Self::LogHeads,
+        Self::LogCursors,
         Self::Clock,
         Self::Authorities,
         Self::Heartbeats,
@@ -236,6 +251,9 @@ impl Table {
             Self::Expiry => "expiry",
             Self::Revisions => "revisions",
             Self::AuditRows => "audit rows",
+            Self::Log => "log",
+            Self::LogHeads => "log heads",
+            Self::LogCursors => "log cursors",
             Self::Clock => "clock",
             Self::Authorities => "authorities",
             Self::Heartbeats => "heartbeats",
@@ -256,6 +274,9 @@ impl Table {
             Self::InstanceIds | Self::InstanceEks | Self::Expiry => "index row",
             Self::Revisions => "revision",
             Self::AuditRows => "audit row",
+            Self::Log => "log entry",
+            Self::LogHeads => "log head",
+            Self::LogCursors => "log cursor",
             Self::Clock => "clock",
             Self::Authorities => "authority",
             Self::Heartbeats => "heartbeat",

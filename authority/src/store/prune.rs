@@ -4,9 +4,9 @@ use time::OffsetDateTime;
 
 use super::format::decode;
 use super::index::{self, Expiry};
-use super::records::{inserted, lock_changed, row, table};
-use super::{Audited, Change, Pages, Records, StoreError, Table};
-use crate::audit::{Author, Deed, Row};
+use super::records::{lock_changed, table};
+use super::{Change, Pages, Records, StoreError, Table};
+use crate::audit::{Author, Deed};
 use crate::resource::{BotInstance, Kind, Lock};
 
 /// Removals in one batch, so that joins do not wait long behind it.
@@ -15,6 +15,8 @@ const BATCH: usize = 128;
 /// The result of [`Records::prune`].
 #[derive(Debug, Default)]
 pub struct Pruned {
+    /// How many records were removed.
+    pub removed: usize,
     /// Why records were passed over that cannot be read.
     pub unreadable: Vec<StoreError>,
     /// The key after which the next call continues; none at the end.
@@ -25,14 +27,14 @@ pub struct Pruned {
 #[derive(Clone)]
 struct Removal {
     changes: Vec<Change>,
-    /// Tells of it, and is in the changes too; none where only an index is put right.
-    row: Option<Row>,
+    /// Whether it is one, and has an event; otherwise only an index is put right.
+    is_event: bool,
 }
 
 impl Records {
     /// Removes some of the instances whose last certificate had ended by `then`, and of the locks
-    /// whose time was over, with a row of the audit log for each: the first of those after `next` of
-    /// the call before. What was removed before an error has its rows.
+    /// whose time was over, with an entry of the log for each: the first of those after `next` of
+    /// the call before.
     ///
     /// It reads no record that ends later than in the hour of `then`.
     pub async fn prune(
@@ -40,18 +42,6 @@ impl Records {
         then: OffsetDateTime,
         author: Author,
         after: Option<String>,
-    ) -> Audited<Result<Pruned, StoreError>> {
-        let mut rows = Vec::new();
-        let value = self.remove_ended(then, author, after, &mut rows).await;
-        Audited { value, rows }
-    }
-
-    async fn remove_ended(
-        &self,
-        then: OffsetDateTime,
-        author: Author,
-        after: Option<String>,
-        rows: &mut Vec<Row>,
     ) -> Result<Pruned, StoreError> {
         let mut pages = Pages::new(&*self.0, Table::Expiry, "").after(after).of(BATCH);
         let (mut page, end) = (pages.next().await?.unwrap_or_default(), index::hour(then));
@@ -69,29 +59,27 @@ impl Records {
                 Err(cause) => return Err(cause),
             }
         }
-        self.remove_unchanged(&removals, rows).await?;
+        pruned.removed = self.remove_unchanged(&removals).await?;
         Ok(pruned)
     }
 
-    /// Removes all that are still as they were read, and takes note of their rows.
-    async fn remove_unchanged(
-        &self,
-        removals: &[Removal],
-        rows: &mut Vec<Row>,
-    ) -> Result<(), StoreError> {
+    /// Removes all that are still as they were read; returns how many records that were.
+    async fn remove_unchanged(&self, removals: &[Removal]) -> Result<usize, StoreError> {
         let changes = removals.iter().flat_map(|one| one.changes.clone()).collect();
         match (self.write(changes).await, removals) {
-            (Ok(()), _) => rows.extend(removals.iter().filter_map(|one| one.row.clone())),
-            (Err(StoreError::Missing(..) | StoreError::Changed(..)), [] | [_]) => {}
+            (Ok(()), _) => Ok(removals.iter().filter(|one| one.is_event).count()),
+            (Err(StoreError::Missing(..) | StoreError::Changed(..)), [] | [_]) => Ok(0),
             // One of them has changed. The others go by themselves.
             (Err(StoreError::Missing(..) | StoreError::Changed(..)), _) => {
+                let mut removed = 0_usize;
                 for one in removals {
-                    Box::pin(self.remove_unchanged(std::slice::from_ref(one), rows)).await?;
+                    let one = Box::pin(self.remove_unchanged(std::slice::from_ref(one))).await?;
+                    removed = removed.saturating_add(one);
                 }
+                Ok(removed)
             }
-            (Err(cause), _) => return Err(cause),
+            (Err(cause), _) => Err(cause),
         }
-        Ok(())
     }
 
     /// What removes the record that a row leads to, if it has ended. Where the row is not the
@@ -106,13 +94,13 @@ impl Records {
         let (table, key) = (table(expiry.kind), expiry.key.clone());
         let was = self.0.read(table, &key).await?;
         let mut changes = vec![Change::Expect(table, key.clone(), was.clone())];
-        let mut row = None;
+        let mut event = None;
         let mut rows = Vec::new();
         match (expiry.kind, was) {
             (Kind::BotInstance, Some(was)) => {
                 let instance: BotInstance = decode(table, &key, &was)?;
                 if instance.metadata.expired(then) {
-                    row = Some(self::row(&author.event(Deed::Removed, expiry.kind, &key))?);
+                    event = Some(self.event(&author.event(Deed::Removed, expiry.kind, &key))?);
                 } else {
                     rows = index::of_instance(&instance);
                 }
@@ -122,17 +110,18 @@ impl Records {
                 if lock.in_force(then) {
                     rows = index::of_lock(&lock);
                 } else {
-                    row = Some(self::row(&author.lock_event(Deed::Removed, &lock))?);
+                    event = Some(self.event(&author.lock_event(Deed::Removed, &lock))?);
                     changes.extend(lock_changed(&lock, was)?);
                 }
             }
             (Kind::Bot | Kind::Token | Kind::WorkloadIdentity, _) | (_, None) => {}
         }
         changes.extend(index::changes(&expiry.rows(), rows));
-        if let Some(row) = &row {
-            changes.extend([Change::Remove(table, key), inserted(row)]);
+        let is_event = event.is_some();
+        if let Some(event) = event {
+            changes.extend([Change::Remove(table, key), event]);
         }
         // Beside the expectation.
-        Ok((changes.len() > 1).then_some(Removal { changes, row }))
+        Ok((changes.len() > 1).then_some(Removal { changes, is_event }))
     }
 }

@@ -5,22 +5,23 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::basis::{Basis, locks_key, random, revision_removed};
 use super::clock::ClockRecord;
 use super::format::{decode, encode};
-use super::index;
 use super::migrate::{Moved, moved_to};
 use super::{Change, Pages, Range, Store, StoreError, Table};
-use crate::audit::{Author, ChangeEvent, Deed, Row};
+use super::{index, log};
+use crate::audit::{Author, Deed};
 use crate::resource::{
     Bot, BotInstance, EkHash, InstanceId, Join, Kind, Lock, Name, Resource, Rule, Target, Token,
     WorkloadIdentity, instance_path,
 };
 
-/// Typed access to a store.
+/// Typed access to a store, and the ID of the authority whose log tells of what is written.
 #[derive(Clone)]
-pub struct Records(pub(super) Arc<dyn Store>);
+pub struct Records(pub(super) Arc<dyn Store>, pub(super) Arc<str>);
 
 /// How often a write is decided again because another one came first.
 const MAX_RETRIES: usize = 5;
@@ -44,15 +45,6 @@ pub enum IfExists {
     ReplaceThis(Arc<Resource>),
 }
 
-/// The result of a write, and its rows of the audit log. They are in the store, and are appended to the file next.
-#[derive(Debug)]
-pub struct Audited<T> {
-    /// The result.
-    pub value: T,
-    /// In order.
-    pub rows: Vec<Row>,
-}
-
 /// What became of a resource that was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
@@ -63,9 +55,15 @@ pub enum Put {
 }
 
 impl Records {
-    /// The records of this store.
+    /// The records of this store, with a log of no authority.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self(store)
+        Self(store, Uuid::nil().to_string().into())
+    }
+
+    /// The same for the authority with this ID.
+    #[must_use]
+    pub fn logging_as(self, id: &str) -> Self {
+        Self(self.0, id.into())
     }
 
     /// Whether the store answers.
@@ -168,7 +166,7 @@ impl Records {
         Ok(page)
     }
 
-    /// Stores all of them or none, with a row of the audit log for each.
+    /// Stores all of them or none, with an entry of the log for each.
     ///
     /// # Errors
     /// [`StoreError::Changed`] if others change the same resources all the time, or the one to replace is another.
@@ -177,7 +175,7 @@ impl Records {
         resources: &[Resource],
         if_exists: IfExists,
         author: Author,
-    ) -> Result<Audited<Vec<Put>>, StoreError> {
+    ) -> Result<Vec<Put>, StoreError> {
         let is_conditional = matches!(if_exists, IfExists::ReplaceThis(_));
         let mut tries = if is_conditional { 0 } else { MAX_RETRIES };
         loop {
@@ -193,10 +191,9 @@ impl Records {
         resources: &[Resource],
         if_exists: &IfExists,
         author: Author,
-    ) -> Result<Audited<Vec<Put>>, StoreError> {
+    ) -> Result<Vec<Put>, StoreError> {
         let mut batch = Vec::with_capacity(resources.len());
         let mut puts = Vec::with_capacity(resources.len());
-        let mut rows = Vec::with_capacity(resources.len());
         for resource in resources {
             let (table, key) = (table(resource.kind()), resource.name().to_string());
             let record = encode(resource)?;
@@ -216,10 +213,10 @@ impl Records {
                 None => (Put::Created, Deed::Created),
             };
             puts.push(put);
-            rows.push(row(&match resource {
+            let event = self.event(&match resource {
                 Resource::Lock(lock) => author.lock_event(deed, lock),
                 _ => author.event(deed, resource.kind(), &key),
-            })?);
+            })?;
             match resource {
                 Resource::Lock(lock) => {
                     let old = was.as_deref().map(|was| decode::<Lock>(table, &key, was));
@@ -246,20 +243,15 @@ impl Records {
                     Change::Put(table, key, record),
                 ]),
             }
+            batch.push(event);
         }
-        batch.extend(rows.iter().map(inserted));
         self.write(batch).await?;
-        Ok(Audited { value: puts, rows })
+        Ok(puts)
     }
 
-    /// Removes a resource, with a row of the audit log; there must be one. With a bot go its
+    /// Removes a resource, with an entry of the log; there must be one. With a bot go its
     /// instances: a new bot of the same name is another one.
-    pub async fn remove(
-        &self,
-        kind: Kind,
-        name: &str,
-        author: Author,
-    ) -> Result<Audited<()>, StoreError> {
+    pub async fn remove(&self, kind: Kind, name: &str, author: Author) -> Result<(), StoreError> {
         let mut tries = MAX_RETRIES;
         loop {
             match self.try_remove(kind, name, author).await {
@@ -269,12 +261,7 @@ impl Records {
         }
     }
 
-    async fn try_remove(
-        &self,
-        kind: Kind,
-        name: &str,
-        author: Author,
-    ) -> Result<Audited<()>, StoreError> {
+    async fn try_remove(&self, kind: Kind, name: &str, author: Author) -> Result<(), StoreError> {
         let mut batch = Vec::new();
         let mut event = author.event(Deed::Removed, kind, name);
         let lock: Lock;
@@ -302,10 +289,8 @@ impl Records {
             }
         }
         batch.push(Change::Remove(table(kind), name.to_owned()));
-        let row = row(&event)?;
-        batch.push(inserted(&row));
-        self.write(batch).await?;
-        Ok(Audited { value: (), rows: vec![row] })
+        batch.push(self.event(&event)?);
+        self.write(batch).await
     }
 
     async fn existing(&self, table: Table, key: &str) -> Result<Vec<u8>, StoreError> {
@@ -342,14 +327,14 @@ impl Records {
         record.map(read).transpose()
     }
 
-    /// Records a grant with its row of the audit log: a new instance, or one in the place of what was
+    /// Records a grant with its entry of the log: a new instance, or one in the place of what was
     /// read before. Refuses if that, or what it was granted on, has changed since.
     pub async fn grant(
         &self,
         before: Option<&Recorded>,
         instance: BotInstance,
         basis: Basis,
-        row: &Row,
+        event: Vec<u8>,
     ) -> Result<Recorded, StoreError> {
         let (key, record) = (instance.path(), encode(&instance)?);
         let mut batch = basis.expected;
@@ -361,12 +346,12 @@ impl Records {
                 Change::Replace(Table::Instances, key, was.clone(), record.clone())
             }
         });
-        batch.push(inserted(row));
+        batch.push(self.appended(event));
         self.write(batch).await?;
         Ok(Recorded { instance, was: record })
     }
 
-    /// Replaces an instance by what it has become. This is for what decides nothing: it is no event.
+    /// Replaces an instance by what it has become. This is for what decides nothing.
     ///
     /// # Errors
     /// [`StoreError::Changed`] if it is no longer as it was read.
@@ -374,24 +359,14 @@ impl Records {
         &self,
         before: &Recorded,
         instance: &BotInstance,
+        author: Author,
     ) -> Result<(), StoreError> {
         let rows = index::of_instance(&before.instance);
         let mut batch = index::changes(&rows, index::of_instance(instance));
         let (was, record) = (before.was.clone(), encode(instance)?);
         batch.push(Change::Replace(Table::Instances, instance.path(), was, record));
+        batch.push(self.event(&author.event(Deed::Seen, Kind::BotInstance, &instance.path()))?);
         self.write(batch).await
-    }
-
-    /// The rows of the audit log that are not known to be on disk in its file, in order.
-    pub(crate) async fn audit_rows(&self) -> Result<Vec<Row>, StoreError> {
-        let rows = Pages::new(&*self.0, Table::AuditRows, "").all().await?;
-        Ok(rows.into_iter().map(|(key, line)| Row::stored(key, line)).collect())
-    }
-
-    /// Removes rows of the audit log.
-    pub(crate) async fn clear_audit_rows(&self, keys: &[String]) -> Result<(), StoreError> {
-        let clear = |key: &String| Change::RemoveIfExists(Table::AuditRows, key.clone());
-        self.write(keys.iter().map(clear).collect()).await
     }
 
     /// The recorded state of the clock.
@@ -405,7 +380,7 @@ impl Records {
     }
 
     /// All of the changes or none; with a change of a token another revision of the tokens, likewise for workload identities,
-    /// and with one of a lock another revision of its target's locks.
+    /// and with one of a lock another revision of its target's locks. Entries of the log bind the records.
     pub(super) async fn write(&self, mut batch: Vec<Change>) -> Result<(), StoreError> {
         let mut revisions = BTreeSet::new();
         for change in &batch {
@@ -420,6 +395,7 @@ impl Records {
         for key in revisions {
             batch.push(Change::Put(Table::Revisions, key, random()?.to_vec()));
         }
+        log::bind(&mut batch)?;
         self.0.write(batch).await
     }
 
@@ -448,15 +424,6 @@ pub(super) fn lock_changed(lock: &Lock, was: Vec<u8>) -> Result<[Change; 2], Sto
         Change::Expect(Table::Locks, lock.metadata.name.to_string(), Some(was)),
         Change::RemoveIfExists(Table::LockTargets, target_key(lock)?),
     ])
-}
-
-/// The row of an event, which goes with the changes that it tells of.
-pub(super) fn row(event: &ChangeEvent<'_>) -> Result<Row, StoreError> {
-    event.row().map_err(|cause| StoreError::Unreadable(cause.to_string()))
-}
-
-pub(super) fn inserted(row: &Row) -> Change {
-    Change::Insert(Table::AuditRows, row.key().to_owned(), row.line().to_owned())
 }
 
 /// A resource from its record.

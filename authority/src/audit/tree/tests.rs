@@ -121,7 +121,8 @@ fn proofs_of_all_small_trees_are_verified_and_nothing_else_is() {
         for index in 0..size {
             let proof = inclusion_proof(&leaves[..size], index).unwrap();
             let (at, of) = (index as u64, size as u64);
-            let verified = |leaf, at, of, proof: &[Hash], root| is_included(leaf, at, of, proof, root);
+            let verified =
+                |leaf, at, of, proof: &[Hash], root| is_included(leaf, at, of, proof, root);
             assert!(verified(&leaves[index], at, of, &proof, &root), "{index} in {size}");
             assert!(!verified(&other, at, of, &proof, &root));
             assert!(!verified(&leaves[index], at, of, &proof, &other));
@@ -182,7 +183,10 @@ fn frontier_is_read_as_it_was_written_and_appended_to() {
         let frontier = frontier(&leaves[..size]);
         let bytes = frontier.to_bytes();
         let read = Frontier::from_bytes(&bytes).unwrap();
-        assert_eq!((&read, read.size(), read.root()), (&frontier, size as u64, root(&leaves[..size])));
+        assert_eq!(
+            (&read, read.size(), read.root()),
+            (&frontier, size as u64, root(&leaves[..size]))
+        );
         for wrong in [&bytes[..bytes.len() - 1], &[bytes.as_slice(), &[0]].concat()] {
             assert_eq!(Frontier::from_bytes(wrong), None);
         }

@@ -1,6 +1,7 @@
 //! Stores with one fault each, and that the suite finds it.
 
 use super::*;
+use crate::store::batch::Appended;
 
 /// What a store does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +28,16 @@ enum Fault {
     ExpectNothing,
     ConditionsFirst,
     ErrorOfAnother,
+    EntriesAreNotNumbered,
+    RefusedEntryStays,
+    LogsAreOne,
     NotDurable,
     CheckedBeforehand,
     ReplaceCheckedBeforehand,
     ExpectCheckedBeforehand,
     SeenInside,
     SnapshotIsLive,
+    AppendedBeforehand,
 }
 
 use Fault::*;
@@ -61,12 +66,16 @@ const FAULTS: &[(Fault, &str)] = &[
     (ExpectNothing, "expect_fails_unless_the_record_is_so"),
     (ConditionsFirst, "condition_sees_the_changes_before_it_in_its_batch"),
     (ErrorOfAnother, "error_names_the_first_condition_that_does_not_hold"),
+    (EntriesAreNotNumbered, "entries_are_numbered_in_the_order_of_their_batches"),
+    (RefusedEntryStays, "refused_batch_appends_nothing_and_leaves_no_gap"),
+    (LogsAreOne, "logs_are_apart"),
     (NotDurable, "acknowledged_batch_is_there_for_the_next_process"),
     (CheckedBeforehand, "of_many_that_insert_the_same_one_wins"),
     (ReplaceCheckedBeforehand, "no_replacement_is_lost"),
     (ExpectCheckedBeforehand, "batch_that_expects_what_another_one_changes_fails"),
     (SeenInside, "reader_sees_a_batch_as_a_whole"),
     (SnapshotIsLive, "snapshot_shows_no_later_write"),
+    (AppendedBeforehand, "entries_that_are_appended_at_once_have_no_gap"),
 ];
 
 /// A store in memory, with a fault.
@@ -152,6 +161,11 @@ impl Faulty {
             Change::RemoveAll(..) => Change::RemoveAll(table, key),
             Change::Expect(..) if self.has(ExpectNothing) => return Ok(None),
             Change::Expect(_, _, was) => Change::Expect(table, key, was),
+            Change::Append(_, entry) if self.has(EntriesAreNotNumbered) => {
+                Change::Put(Table::Log, format!("{key}/0000000000000000"), entry)
+            }
+            Change::Append(_, entry) if self.has(LogsAreOne) => Change::Append("l".into(), entry),
+            Change::Append(_, entry) => Change::Append(key, entry),
         }))
     }
 
@@ -200,6 +214,24 @@ impl Faulty {
         Ok(left)
     }
 
+    /// Makes records of entries before their batch is carried out.
+    async fn appended(&self, batch: Vec<Change>) -> Result<Vec<Change>, StoreError> {
+        let mut left = Vec::new();
+        for change in batch {
+            match change {
+                Change::Append(log, entry) => {
+                    let head = self.store.read(Table::LogHeads, &log).await?;
+                    let appended = Appended::after(head.as_deref(), &log, &entry)?;
+                    left.push(Change::Put(Table::Log, appended.key, appended.entry));
+                    left.push(Change::Put(Table::LogHeads, log, appended.head));
+                }
+                change => left.push(change),
+            }
+        }
+        tokio::task::yield_now().await;
+        Ok(left)
+    }
+
     async fn written(&self, batch: Vec<Change>) -> Result<(), StoreError> {
         if batch.is_empty() && self.has(EmptyBatchFails) {
             return Err(StoreError::Failed("nothing to do".into()));
@@ -226,6 +258,13 @@ impl Faulty {
             | CheckedBeforehand
             | ReplaceCheckedBeforehand
             | ExpectCheckedBeforehand => changes = self.checked(changes).await?,
+            RefusedEntryStays => {
+                let is_entry = |change: &Change| matches!(change, Change::Append(..));
+                let (entries, rest) = changes.into_iter().partition(is_entry);
+                self.store.write(entries).await?;
+                changes = rest;
+            }
+            AppendedBeforehand => changes = self.appended(changes).await?,
             _ => {}
         }
         let written = self.store.write(changes).await;

@@ -12,6 +12,7 @@ pub(super) const RULES: &[(&str, Check)] = by_name![
     no_replacement_is_lost,
     batch_that_expects_what_another_one_changes_fails,
     reader_sees_a_batch_as_a_whole,
+    entries_that_are_appended_at_once_have_no_gap,
 ];
 
 /// How often a race is run: a store that is wrong may win one by chance.
@@ -121,4 +122,21 @@ async fn reader_sees_a_batch_as_a_whole(space: Space) -> Result<(), Seen> {
         result = reading => result,
         result = writing => result,
     }
+}
+
+/// Some of the batches are refused.
+async fn entries_that_are_appended_at_once_have_no_gap(space: Space) -> Result<(), Seen> {
+    let mut appended = 0;
+    for round in 0..ROUNDS {
+        let key = round.to_string();
+        let batches = (0..8).map(|racer| match racer % 2 {
+            0 => vec![space.append("l", "{}"), space.insert(&key, "")],
+            _ => vec![space.append("l", "{}")],
+        });
+        let is_loss = |it: &StoreError| matches!(it, StoreError::Exists(..));
+        appended += race(&space, batches.collect(), is_loss).await?;
+    }
+    equal("how many succeeded", &appended, &(ROUNDS * 5))?;
+    let entries: Vec<_> = (0..appended).map(|number| format!("{{\"seq\":{number}}}")).collect();
+    space.log_is("l", &entries.iter().map(String::as_str).collect::<Vec<_>>()).await
 }

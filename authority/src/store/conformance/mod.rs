@@ -12,6 +12,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::audit::tree::{Frontier, leaf_hash};
+
 use super::{
     Change, Keyed, MemoryStore, Pages, Pending, Range, RedbStore, Snapshot, Store, StoreError,
     Table,
@@ -118,6 +120,25 @@ impl Space {
 
     fn expect(&self, key: &str, was: Option<&str>) -> Change {
         Change::Expect(TABLE, self.key(key), was.map(Into::into))
+    }
+
+    fn append(&self, log: &str, entry: &str) -> Change {
+        Change::Append(self.key(log), entry.into())
+    }
+
+    /// The entries of a log must be these, in this order, and its head that of their tree.
+    async fn log_is(&self, log: &str, entries: &[&str]) -> Result<(), Seen> {
+        let prefix = format!("{}/", self.key(log));
+        let found = Pages::new(self.store(), Table::Log, prefix.as_str()).all().await?;
+        let must = (0_u64..).zip(entries).map(|(sequence, entry)| {
+            (format!("{prefix}{sequence:016x}"), entry.as_bytes().to_vec())
+        });
+        equal(&format!("log {log:?}"), &found, &must.collect())?;
+        let mut tree = Frontier::default();
+        entries.iter().for_each(|entry| tree.push(leaf_hash(entry.as_bytes())).unwrap_or_default());
+        let head = self.store().read(Table::LogHeads, &self.key(log)).await?;
+        let must = (!entries.is_empty()).then(|| tree.to_bytes());
+        equal(&format!("head of log {log:?}"), &head, &must)
     }
 
     /// A batch that must succeed.

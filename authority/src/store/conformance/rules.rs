@@ -25,6 +25,9 @@ pub(super) const RULES: &[(&str, Check)] = by_name![
     expect_fails_unless_the_record_is_so,
     condition_sees_the_changes_before_it_in_its_batch,
     error_names_the_first_condition_that_does_not_hold,
+    entries_are_numbered_in_the_order_of_their_batches,
+    refused_batch_appends_nothing_and_leaves_no_gap,
+    logs_are_apart,
     acknowledged_batch_is_there_for_the_next_process,
     snapshot_shows_no_later_write,
 ];
@@ -282,6 +285,34 @@ async fn error_names_the_first_condition_that_does_not_hold(space: Space) -> Res
     let several =
         [space.expect("a", Some("1")), space.remove("c"), space.insert("a", ""), space.remove("b")];
     space.refused(several, StoreError::Missing, "c").await
+}
+
+async fn entries_are_numbered_in_the_order_of_their_batches(space: Space) -> Result<(), Seen> {
+    space.log_is("l", &[]).await?;
+    space.write([space.append("l", r#"{"a":1}"#)]).await?;
+    space.log_is("l", &[r#"{"seq":0,"a":1}"#]).await?;
+    let some = [space.append("l", "{}"), space.put("b", "1"), space.append("l", r#"{"b":2}"#)];
+    space.write(some).await?;
+    space.is("b", Some("1")).await?;
+    space.log_is("l", &[r#"{"seq":0,"a":1}"#, r#"{"seq":1}"#, r#"{"seq":2,"b":2}"#]).await
+}
+
+async fn refused_batch_appends_nothing_and_leaves_no_gap(space: Space) -> Result<(), Seen> {
+    space.write([space.append("l", "{}")]).await?;
+    let late = [space.append("l", "{}"), space.expect("a", Some("1"))];
+    space.refused(late, StoreError::Changed, "a").await?;
+    let early = [space.expect("a", Some("1")), space.append("l", "{}")];
+    space.refused(early, StoreError::Changed, "a").await?;
+    space.log_is("l", &[r#"{"seq":0}"#]).await?;
+    space.write([space.append("l", "{}")]).await?;
+    space.log_is("l", &[r#"{"seq":0}"#, r#"{"seq":1}"#]).await
+}
+
+async fn logs_are_apart(space: Space) -> Result<(), Seen> {
+    space.write([space.append("l", "{}"), space.append("m", "{}")]).await?;
+    space.write([space.append("m", "{}")]).await?;
+    space.log_is("l", &[r#"{"seq":0}"#]).await?;
+    space.log_is("m", &[r#"{"seq":0}"#, r#"{"seq":1}"#]).await
 }
 
 async fn acknowledged_batch_is_there_for_the_next_process(space: Space) -> Result<(), Seen> {

@@ -77,7 +77,12 @@ pub(super) async fn migrate(link: &Link, runtime_role: Option<&str>) -> Result<(
     link.batch(&format!("{writers}{CHURNING}")).await?;
     for table in Table::ALL {
         let how = match table {
-            Table::Instances | Table::Revisions | Table::Clock | Table::Heartbeats => CHURNING,
+            Table::Instances
+            | Table::Revisions
+            | Table::Clock
+            | Table::LogHeads
+            | Table::LogCursors
+            | Table::Heartbeats => CHURNING,
             _ => "",
         };
         let columns = "key bytea PRIMARY KEY, value bytea NOT NULL";

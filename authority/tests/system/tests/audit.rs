@@ -5,12 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use authority::resource::{Kind, Timestamp};
-use authority::store::Table;
+use authority::resource::{self, Kind, Timestamp};
+use authority::store::{Change, IfExists as Existing, Store, Table};
 use proto::v1::admin_service_client::AdminServiceClient;
 use proto::v1::create_request::IfExists;
 use proto::v1::{CreateRequest, RemoveRequest, StatusRequest};
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use testkit::simulated::{SoftwareTpm, TIMEOUT};
 use tokio::sync::oneshot;
 use tonic::Code;
@@ -28,12 +29,14 @@ async fn harness(max_waiting: usize) -> (Harness, PathBuf, tempfile::TempDir) {
     (harness, logs, dir)
 }
 
-async fn rows(harness: &Harness) -> usize {
-    harness.meanwhile.count(Table::AuditRows).await
+/// How many entries the log of the authority has.
+async fn entries(harness: &Harness) -> usize {
+    let records = &harness.authority.records;
+    records.log_entries(records.log_id(), 0, 1000).await.unwrap().len()
 }
 
 #[tokio::test]
-async fn join_and_renewal_are_one_write_each_that_holds_their_audit_rows() {
+async fn join_and_renewal_are_one_write_each_that_holds_their_events() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
     let before = harness.meanwhile.writes();
@@ -68,16 +71,19 @@ async fn grant_whose_line_cannot_be_written_is_in_the_log_once_it_can() {
 
 #[tokio::test]
 async fn line_that_a_full_disk_cut_short_leaves_nothing_in_the_file() {
+    const PAGE: usize = 4096;
     let Some(disk) = SmallDisk::new() else {
         println!("may not mount");
         return;
     };
     let (log, ballast) = (disk.0.path().join("audit.jsonl"), disk.0.path().join("ballast"));
-    // So that there is room for a part of a line in the last page.
-    let before = format!("{{{}}}\n", " ".repeat(4000));
-    fs::write(&log, &before).unwrap();
     let (harness, tpm) = (Harness::with_audit(&log, 2).await, SoftwareTpm::generate());
     harness.allow(&tpm).await;
+    // So that there is room for a part of a line in the last page.
+    let mut before = fs::read_to_string(&log).unwrap();
+    let more = 2 * PAGE - before.len() % PAGE - "{}\n".len() - 96;
+    before.push_str(&format!("{{{}}}\n", " ".repeat(more)));
+    fs::write(&log, &before).unwrap();
     fs::write(&ballast, vec![0; 8 << 20]).unwrap_err();
     harness.join(&tpm, "t").await.unwrap();
     assert!(harness.authority.health().await.audit.unwrap_err().contains("No space left"));
@@ -105,28 +111,51 @@ async fn nothing_is_granted_while_too_many_lines_wait() {
 }
 
 #[tokio::test]
-async fn rows_that_a_crash_left_in_the_store_are_in_the_file_once() {
+async fn events_that_a_crash_left_in_the_store_are_in_the_file_once() {
     let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
-    // These rows are in the store, and their lines were never written.
     harness.allow(&tpm).await;
-    let left = rows(&harness).await;
-    // This one's line was.
+    // This one's line is in the file, but not known to be on disk there.
     harness.join(&tpm, "t").await.unwrap();
     assert_eq!(harness.audit().len(), 1);
+    // These are in the store, and their lines were never written; the second one is from a version without a log.
+    let lock = "kind: lock\nversion: v2\nmetadata: {name: l}\nspec: {target: {join_token: t}}\n";
+    let lock = resource::read(lock).unwrap();
+    harness.authority.records.put(&lock, Existing::Refuse, author()).await.unwrap();
+    let row = Change::Put(Table::AuditRows, "1/2".into(), br#"{"uid":"2","event":"old"}"#.into());
+    harness.meanwhile.write(vec![row]).await.unwrap();
     for _ in 0..2 {
         harness.authority.recover_audit().await.unwrap();
-        let lines = harness.audit();
+        let lines = harness.whole_audit();
         let ids: BTreeSet<_> = lines.iter().map(|line| line["uid"].to_string()).collect();
-        assert_eq!((lines.len(), ids.len()), (left + 1, left + 1), "{lines:#?}");
+        let numbers: Vec<_> = lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
+        assert_eq!((lines.len(), ids.len()), (5, 5), "{lines:#?}");
+        assert_eq!(numbers, [0, 1, 2, 3, 4]);
     }
+    assert_eq!((entries(&harness).await, harness.meanwhile.count(Table::AuditRows).await), (5, 0));
     harness.authority.sync_audit_log().await;
-    let removed = async {
-        // The authority may be about to do so by itself.
-        while rows(&harness).await > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(TIMEOUT, removed).await.expect("on disk in the file");
+    let key = format!("{}/file", harness.authority.records.log_id());
+    let cursor = harness.meanwhile.read(Table::LogCursors, &key).await.unwrap();
+    assert_eq!(cursor, Some("5".into()), "on disk in the file");
+}
+
+#[tokio::test]
+async fn events_bind_the_records_that_they_leave() {
+    let (harness, tpm) = (Harness::new().await, SoftwareTpm::generate());
+    harness.allow(&tpm).await;
+    let held = harness.join(&tpm, "t").await.unwrap();
+    let path = format!("my-bot/{}", held.instance);
+    let record = harness.meanwhile.read(Table::Instances, &path).await.unwrap().unwrap();
+    let hash = base16ct::lower::encode_string(&Sha256::digest(record));
+    let line = harness.audit().pop().unwrap();
+    assert_eq!(line["records"], json!([{"table": "instances", "key": path, "sha256": hash}]));
+    harness.authority.records.remove(Kind::Bot, "my-bot", author()).await.unwrap();
+    harness.authority.sync_audit_log().await;
+    let line = harness.whole_audit().pop().unwrap();
+    let records = [
+        json!({"table": "bots", "key": "my-bot", "sha256": null}),
+        json!({"table": "instances", "prefix": "my-bot/", "sha256": null}),
+    ];
+    assert_eq!(line["records"], json!(records));
 }
 
 /// A call that is cancelled, or takes too long, is dropped in the authority.

@@ -13,7 +13,7 @@ pub(crate) type Event = Box<dyn FnOnce(Records) -> Pin<Box<dyn Future<Output = (
 pub(crate) struct Meanwhile {
     store: Arc<dyn Store>,
     event: Mutex<Option<(Table, Event)>>,
-    /// Batches with an instance or a new row of the audit log.
+    /// Batches with an instance or an entry of the log.
     writes: AtomicUsize,
 }
 
@@ -32,7 +32,7 @@ impl Meanwhile {
         *self.event.lock().unwrap() = Some((table, event));
     }
 
-    /// How many batches with an instance or a new row of the audit log were written.
+    /// How many batches with an instance or an entry of the log were written.
     pub(crate) fn writes(&self) -> usize {
         self.writes.load(Ordering::SeqCst)
     }
@@ -60,8 +60,8 @@ impl Store for Meanwhile {
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
         Box::pin(async move {
             let has = |table| batch.iter().any(|change| change.table() == table);
-            let is_row = |change: &Change| matches!(change, Change::Insert(Table::AuditRows, ..));
-            if has(Table::Instances) || batch.iter().any(is_row) {
+            let is_entry = |change: &Change| matches!(change, Change::Append(..));
+            if has(Table::Instances) || batch.iter().any(is_entry) {
                 self.writes.fetch_add(1, Ordering::SeqCst);
             }
             let event = self.event.lock().unwrap().take_if(|(table, _)| has(*table));

@@ -53,7 +53,9 @@ async fn data_directory_of_0_1_0_is_read_and_given_indexes() {
 
     let store = cluster.store;
     let records = Records::new(Arc::clone(&store));
-    records.migrate().await.unwrap();
+    records.migrate(author()).await.unwrap();
+    let entries = records.log_entries(records.log_id(), 0, 100).await.unwrap();
+    assert!(!entries.is_empty(), "the records of the older version are in the log");
     let bot = records.bot(&"web".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(bot.spec.logins(), ["root"]);
     let token = records.resource(Kind::Token, "t").await.unwrap();
