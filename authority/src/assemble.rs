@@ -13,15 +13,16 @@ use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::audit::AuditLog;
-use crate::cluster::{Cluster, Origin, records_left_behind};
+use crate::audit::checkpoint::Origin;
+use crate::audit::{AuditLog, log_key};
+use crate::cluster::{self, Cluster, records_left_behind};
 use crate::config::{PostgresSettings, Settings, StoreSettings};
 use crate::data_directory::{DataDirectory, Lock};
 use crate::public_names::PublicNames;
 use crate::server::{
     AdminSocket, BundleListener, DiagListener, PublicListener, TlsSettings, bind, serve,
 };
-use crate::service::Authority;
+use crate::service::{Authority, LogSigner};
 use crate::store::{PostgresStore, Store, StoreError};
 
 /// Opens an audit log; the path is that in the data directory.
@@ -65,7 +66,7 @@ pub struct Assembled {
     /// The pin of the active CA.
     pub ca_pin: CaPin,
     /// Whether the cluster was created now.
-    pub origin: Origin,
+    pub origin: cluster::Origin,
     public: PublicListener,
     admin: AdminSocket,
     diag: Option<DiagListener>,
@@ -103,10 +104,12 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
         .map_err(|cause| Failure::io(&cause, format!("cannot open {}", log.display())))?;
     let ca_pin =
         CaPin::of_certificate(cluster.issuer.x509().certificate()).map_err(Failure::bug)?;
+    let origin = Origin::of(cluster.issuer.cluster().as_str(), &id).map_err(Failure::bug)?;
+    let signer = LogSigner { key: log_key(&directory, &lock, origin)?, file: directory.log_head() };
     let authority = Authority::new(cluster.issuer, store, audit, clock, settings.join_timeout);
     let authority = authority.judging_by(settings.ek_policy).known_as(public_names).logging_as(&id);
     let authority = authority.serving(settings.teleport).with_keyring(cluster.keyring);
-    let authority = Arc::new(authority);
+    let authority = Arc::new(authority.signing_heads(signer));
     recover(&authority).await?;
 
     let tls = TlsSettings::new(Arc::clone(&authority)).map_err(Failure::bug)?;

@@ -9,7 +9,9 @@ mod change;
 pub mod checkpoint;
 mod lines;
 mod log;
+mod log_key;
 mod queue;
+pub mod replay;
 mod row;
 pub mod tree;
 
@@ -19,6 +21,7 @@ use uuid::Uuid;
 pub use self::change::Author;
 pub(crate) use self::change::{ChangeEvent, Deed};
 pub use self::log::AuditLog;
+pub(crate) use self::log_key::log_key;
 pub(crate) use self::queue::Counts;
 pub(crate) use self::row::binding;
 pub use self::row::{BoundRecord, Row};

@@ -354,6 +354,57 @@ pub struct LockTarget {
 pub enum Audit {
     /// List joins, renewals, issued credentials and resource changes, oldest first
     Ls(AuditLs),
+    /// Print an entry of the log by its number
+    Show(AuditShow),
+    /// Verify the log and the records by it; reports what was changed, removed or replaced
+    #[command(after_help = VERIFY_HELP)]
+    Verify(AuditVerify),
+    /// Write the log, its signed head and the public key to a new directory, to verify them elsewhere
+    Export(AuditExport),
+}
+
+/// After the help of `authority audit verify`.
+const VERIFY_HELP: &str = "\
+The authority may run. Copy DATA/log.head to another host from time to time: with one of these copies the command notices also that \
+the end of the log was cut off, or that the whole store was replaced by an older one.";
+
+/// `authority audit show`
+#[derive(Debug, Args)]
+pub struct AuditShow {
+    /// The number of the entry, `seq` in events
+    #[arg(value_name = "NUMBER")]
+    pub number: u64,
+    /// Where the data is
+    #[command(flatten)]
+    pub data: DataDir,
+    /// ID of the authority whose log it is [default: the only one]
+    #[arg(long, value_name = "ID")]
+    pub log: Option<String>,
+}
+
+/// `authority audit verify`
+#[derive(Debug, Args)]
+pub struct AuditVerify {
+    /// Where the data is
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Signed head that was kept elsewhere; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub head: Vec<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    pub format: ListFormat,
+}
+
+/// `authority audit export`
+#[derive(Debug, Args)]
+pub struct AuditExport {
+    /// Where the data is
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Directory to create
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
 }
 
 /// `authority audit ls`
@@ -368,6 +419,15 @@ pub struct AuditLs {
     /// Only refusals
     #[arg(long)]
     pub refused: bool,
+    /// Only events of this name, such as bot.join
+    #[arg(long, value_name = "NAME")]
+    pub event: Option<String>,
+    /// Only events of this bot
+    #[arg(long, value_name = "NAME")]
+    pub bot: Option<String>,
+    /// Only events of this bot instance
+    #[arg(long, value_name = "UUID")]
+    pub instance: Option<String>,
     /// Output format
     #[arg(long, value_enum, default_value_t = ListFormat::Text)]
     pub format: ListFormat,

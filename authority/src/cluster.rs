@@ -262,6 +262,16 @@ pub async fn records_left_behind(directory: &DataDirectory) -> Option<String> {
     }
 }
 
+/// Opens the database of an authority that does not run.
+///
+/// # Errors
+/// It is missing or damaged.
+pub fn stopped_store(directory: &DataDirectory, _lock: &Lock) -> Result<RedbStore, Failure> {
+    let path = database(directory);
+    check_own(&path)?;
+    RedbStore::open(&path).map_err(|cause| unusable(&path, &cause))
+}
+
 /// The record of a directory, if it is there.
 fn local(path: &Path) -> Result<Option<Record>, Failure> {
     if !path.is_dir() {

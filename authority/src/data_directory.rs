@@ -7,6 +7,9 @@
 //! DATA/admin.sock    the operators' socket
 //! DATA/store-id      the ID of this authority, by which its log is known
 //! DATA/wrapping.key  what opens the keys of the CAs in the store
+//! DATA/log.key       the key that signs the heads of the log
+//! DATA/log.pub       its public part, for those who verify
+//! DATA/log.head      the latest signed head
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -139,6 +142,21 @@ impl DataDirectory {
                 })
             }
         }
+    }
+
+    /// The key that the heads of the log are signed with.
+    pub fn log_key(&self) -> PathBuf {
+        self.0.join("log.key")
+    }
+
+    /// What the heads of the log are verified with.
+    pub fn log_public_key(&self) -> PathBuf {
+        self.0.join("log.pub")
+    }
+
+    /// The latest signed head of the log.
+    pub fn log_head(&self) -> PathBuf {
+        self.0.join("log.head")
     }
 
     /// The directory itself.

@@ -13,8 +13,11 @@ use std::str::FromStr;
 
 use base16ct::HexDisplay;
 use base64ct::{Base64, Encoding};
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use pkcs8::LineEnding;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::tree::Head;
 
@@ -68,6 +71,32 @@ impl LogKey {
     /// The key with which the log of this origin is signed.
     pub fn new(origin: Origin, key: SigningKey) -> Self {
         Self { origin, key }
+    }
+
+    /// A new key, from the operating system's randomness.
+    ///
+    /// # Errors
+    /// The system has none.
+    pub fn generate(origin: Origin) -> Result<Self, getrandom::Error> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed)?;
+        Ok(Self::new(origin, SigningKey::from_bytes(&seed)))
+    }
+
+    /// Reads PKCS #8 PEM (RFC 8410, RFC 7468).
+    ///
+    /// # Errors
+    /// It is no Ed25519 key.
+    pub fn from_pem(origin: Origin, pem: &str) -> Result<Self, pkcs8::Error> {
+        SigningKey::from_pkcs8_pem(pem).map(|key| Self::new(origin, key))
+    }
+
+    /// Writes PKCS #8 PEM.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn to_pem(&self) -> Result<Zeroizing<String>, pkcs8::Error> {
+        self.key.to_pkcs8_pem(LineEnding::LF)
     }
 
     /// Signs a head of the log.
@@ -138,13 +167,31 @@ impl LogPublicKey {
     }
 }
 
+impl Origin {
+    /// The log of an authority of a cluster.
+    ///
+    /// # Errors
+    /// The name of the cluster or the ID has a space or a plus sign.
+    pub fn of(cluster: &str, id: &str) -> Result<Self, CheckpointError> {
+        format!("{cluster}/authority/{id}").parse()
+    }
+
+    /// The ID of the authority.
+    pub fn authority(&self) -> &str {
+        self.0.rsplit_once('/').map_or(&self.0, |(_, id)| id)
+    }
+}
+
 /// The origin and head that a note claims, whoever has signed it.
 pub fn claimed(note: &str) -> Option<(&str, Head)> {
     head(parts(note)?.0)
 }
 
-/// The text of a note, which ends with a line feed, and its signatures: name of the key, its ID, signature.
-fn parts(note: &str) -> Option<(&str, Vec<(&str, KeyId, Vec<u8>)>)> {
+/// A signature of a note: name of the key, its ID, signature.
+type NoteSignature<'n> = (&'n str, KeyId, Vec<u8>);
+
+/// The text of a note, which ends with a line feed, and its signatures.
+fn parts(note: &str) -> Option<(&str, Vec<NoteSignature<'_>>)> {
     if note.len() > MAX_NOTE || note.chars().any(|c| c.is_ascii_control() && c != '\n') {
         return None;
     }
@@ -155,7 +202,7 @@ fn parts(note: &str) -> Option<(&str, Vec<(&str, KeyId, Vec<u8>)>)> {
     signatures.filter(|all| all.len() <= MAX_SIGNATURES).map(|signatures| (text, signatures))
 }
 
-fn signature(line: &str) -> Option<(&str, KeyId, Vec<u8>)> {
+fn signature(line: &str) -> Option<NoteSignature<'_>> {
     let (name, encoded) = line.strip_prefix(SIGNATURE)?.split_once(' ')?;
     let bytes = Base64::decode_vec(encoded).ok()?;
     let (id, signature) = bytes.split_first_chunk()?;
@@ -367,5 +414,13 @@ mod tests {
         }
         assert!("a b".parse::<Origin>().is_err() && "a+b".parse::<Origin>().is_err());
         assert!(!format!("{:?}", key("o")).contains("[7, 7"));
+    }
+
+    #[test]
+    fn private_key_is_read_as_it_was_written() {
+        let key = LogKey::generate("o".parse().unwrap()).unwrap();
+        let read = LogKey::from_pem("o".parse().unwrap(), &key.to_pem().unwrap()).unwrap();
+        assert_eq!(read.public(), key.public());
+        assert!(LogKey::from_pem("o".parse().unwrap(), "").is_err());
     }
 }

@@ -29,7 +29,7 @@ use host::{clock, diag, manual, output};
 use tracing::error;
 
 use crate::cli::bots::Bots;
-use crate::cli::{Audit, Cli, Command, Ek, StoreCommand};
+use crate::cli::{Cli, Command, Ek, StoreCommand};
 use crate::config::{LoadError, Settings};
 use crate::log::{self, Levels, LogOptions};
 
@@ -66,7 +66,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Bots(bots) => block_on(bots::run(bots)),
         Command::Tokens(tokens) => block_on(tokens::run(tokens)),
         Command::Export(export) => block_on(export::export(export)),
-        Command::Audit(Audit::Ls(ls)) => audit::ls(&ls),
+        Command::Audit(audit) => block_on(audit::run(audit)),
         Command::Ek(Ek::Check(check)) => ek::check(&check),
         Command::Authorities(authorities) => block_on(authorities::run(authorities)),
         Command::Recovery(recovery) => block_on(recovery::run(recovery)),

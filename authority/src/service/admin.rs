@@ -12,7 +12,7 @@ use crate::audit::Author;
 use crate::issue::{ClusterName, X509Ca};
 use crate::keyring::Member;
 use crate::resource::{self, DocumentError, InstanceId, Kind, Name, Resource, Timestamp};
-use crate::store::{IfExists, Put, StoreError};
+use crate::store::{IfExists, Keyed, Put, Range, StoreError, Table};
 
 /// Bytes of resources after which an answer ends and another one goes on.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -114,6 +114,20 @@ impl Admin {
             authorities: self.sharing().await?,
             recovery_since: self.recovery_since().await?,
         })
+    }
+
+    /// Rows of a table that the log consists of or tells of, and whether there are more.
+    pub(crate) async fn rows(
+        &self,
+        table: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<Keyed>, bool), AdminError> {
+        let unknown = || AdminError::InvalidArgument(format!("table {table:?} cannot be read"));
+        let table = Table::of_the_log().find(|one| one.in_events() == table);
+        let range = Range { table: table.ok_or_else(unknown)?, prefix, after, limit };
+        Ok(self.0.records.rows(range, MAX_ANSWER).await?)
     }
 
     /// The public keys of the cluster as a document.

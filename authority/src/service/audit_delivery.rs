@@ -1,6 +1,7 @@
 //! Delivers the log to the file of the audit log: what was written to the store is appended to the file next, and how far that is on
 //! disk is on record in the store.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +11,9 @@ use tracing::warn;
 
 use super::Authority;
 use crate::audit::Author;
+use crate::audit::checkpoint::LogKey;
+use crate::audit::tree::Head;
+use crate::data_directory::replace_private;
 use crate::store::StoreError;
 
 /// How often lines are synchronized.
@@ -34,6 +38,16 @@ struct Delivered {
     next: u64,
     /// The cursor that is on record.
     cursor: u64,
+    /// The size of the log when its head was signed last.
+    signed: Option<u64>,
+}
+
+/// Signs the heads of the log.
+#[derive(Debug)]
+pub(crate) struct LogSigner {
+    pub(crate) key: LogKey,
+    /// Where the latest one is.
+    pub(crate) file: PathBuf,
 }
 
 impl Authority {
@@ -57,6 +71,7 @@ impl Authority {
         if let Err(cause) = self.audit.recover(rows) {
             warn!(%cause, "events are waiting in the store to be written to the audit log");
         }
+        self.sign_head(&mut done).await;
         Ok(())
     }
 
@@ -108,12 +123,30 @@ impl Authority {
         let synchronized = tokio::task::spawn_blocking(move || authority.audit.synchronize());
         let Ok(cursor) = synchronized.await else { return };
         let mut done = self.delivery.done.lock().await;
+        self.sign_head(&mut done).await;
         if cursor <= done.cursor {
             return;
         }
         match self.records.set_file_cursor(cursor).await {
             Ok(()) => done.cursor = cursor,
             Err(cause) => warn!(%cause, "cannot put on record how far the audit log is written"),
+        }
+    }
+
+    /// Signs the head of the log if it has grown, and puts it where operators find it.
+    async fn sign_head(&self, done: &mut Delivered) {
+        let Some(LogSigner { key, file }) = &self.log_signer else { return };
+        let tree = match self.records.log_head(self.records.log_id()).await {
+            Ok(tree) => tree,
+            Err(cause) => return warn!(%cause, "the head of the log cannot be read"),
+        };
+        if done.signed == Some(tree.size()) {
+            return;
+        }
+        let note = key.sign(&Head { size: tree.size(), root: tree.root() });
+        match replace_private(file, note.as_bytes()) {
+            Ok(()) => done.signed = Some(tree.size()),
+            Err(cause) => warn!(%cause, file = %file.display(), "cannot write the head of the log"),
         }
     }
 

@@ -38,6 +38,7 @@ use verifier::KnownSignatures;
 use verifier::chain::ChainPolicy;
 
 use self::audit_delivery::Delivery;
+pub(crate) use self::audit_delivery::LogSigner;
 use self::call_queues::CallQueues;
 use self::clock_watch::ClockDoubt;
 pub use self::peer::Peer;
@@ -78,6 +79,7 @@ pub struct Authority {
     /// The metrics.
     pub metrics: Arc<Metrics>,
     delivery: Delivery,
+    log_signer: Option<LogSigner>,
     refusals: Refusals,
     store: Arc<Measured>,
     tokens: TokenCache,
@@ -148,6 +150,7 @@ impl Authority {
             teleport: TeleportServices::default(),
             metrics,
             delivery: Delivery::default(),
+            log_signer: None,
             refusals: Refusals::default(),
             store,
             tokens: TokenCache::default(),
@@ -176,6 +179,12 @@ impl Authority {
     #[must_use]
     pub fn logging_as(self, id: &str) -> Self {
         Self { records: self.records.logging_as(id), ..self }
+    }
+
+    /// The same, which signs the heads of its log.
+    #[must_use]
+    pub(crate) fn signing_heads(self, signer: LogSigner) -> Self {
+        Self { log_signer: Some(signer), ..self }
     }
 
     /// The same, with public names.

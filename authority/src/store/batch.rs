@@ -6,10 +6,13 @@ use std::collections::BTreeMap;
 use super::{Change, StoreError, Table};
 use crate::audit::tree::{Frontier, leaf_hash};
 
+/// A table, and the key of a record in it.
+type Place<'b> = (Table, Cow<'b, str>);
+
 /// What the batches so far leave of the records that they change.
 #[derive(Default)]
 pub(super) struct Outcome<'b> {
-    records: BTreeMap<(Table, Cow<'b, str>), Option<Cow<'b, [u8]>>>,
+    records: BTreeMap<Place<'b>, Option<Cow<'b, [u8]>>>,
     /// Beginnings of keys whose records are removed, except those above.
     removed: Vec<(Table, &'b str)>,
 }

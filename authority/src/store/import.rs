@@ -172,6 +172,7 @@ async fn clear(store: &dyn Store) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use crate::audit::Author;
     use time::macros::datetime;
 
     use super::*;
@@ -183,10 +184,14 @@ mod tests {
         Moved { to: "elsewhere".into(), at: Timestamp(datetime!(2026-06-01 12:30 UTC)) }
     }
 
+    fn author() -> Author {
+        Author::system(datetime!(2026-06-01 12:30 UTC))
+    }
+
     /// Some records in each table, in more than a page.
     async fn filled() -> Arc<MemoryStore> {
         let store = Arc::new(MemoryStore::default());
-        Records::new(Arc::<MemoryStore>::clone(&store)).migrate().await.unwrap();
+        Records::new(Arc::<MemoryStore>::clone(&store)).migrate(author()).await.unwrap();
         for table in Table::ALL.into_iter().filter(|table| *table != Table::Format) {
             let put = |number| {
                 Change::Put(table, format!("{number:05}"), vec![table as u8, number as u8])
@@ -197,7 +202,7 @@ mod tests {
     }
 
     async fn migrated(store: &Arc<MemoryStore>) -> Result<(), StoreError> {
-        Records::new(Arc::<MemoryStore>::clone(store)).migrate().await
+        Records::new(Arc::<MemoryStore>::clone(store)).migrate(author()).await
     }
 
     #[tokio::test]
@@ -284,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn store_of_a_newer_version_is_not_copied() {
         let from = filled().await;
-        let newer = br#"{"v":1,"format":2,"oldest":1}"#.to_vec();
+        let newer = br#"{"v":1,"format":3,"oldest":1}"#.to_vec();
         from.write(vec![Change::Put(Table::Format, String::new(), newer)]).await.unwrap();
         migrated(&from).await.unwrap();
         let refused = copy(&*from, &MemoryStore::default(), &moved()).await.unwrap_err();

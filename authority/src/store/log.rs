@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use tracing::info;
 
 use super::batch::entry_key;
-use super::{Change, Pages, Range, Records, StoreError, Table};
+use super::{Change, Keyed, Pages, Range, Records, StoreError, Table};
 use crate::audit::tree::Frontier;
 use crate::audit::{Author, BoundRecord, ChangeEvent, Row, binding};
 
@@ -108,6 +108,32 @@ impl Records {
     pub(crate) async fn set_file_cursor(&self, cursor: u64) -> Result<(), StoreError> {
         let key = format!("{}/{FILE}", self.1);
         self.write(vec![Change::Put(Table::LogCursors, key, cursor.to_string().into())]).await
+    }
+
+    /// Rows of a table as they are; fewer than the limit if they are long, or there are no more. The second value says whether there
+    /// are more.
+    pub(crate) async fn rows(
+        &self,
+        range: Range<'_>,
+        most_bytes: usize,
+    ) -> Result<(Vec<Keyed>, bool), StoreError> {
+        // A row at least, and no more of a table with long ones than what is sent soon.
+        const STEP: usize = 64;
+        let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+        while rows.len() < range.limit && bytes < most_bytes {
+            let last: Option<&Keyed> = rows.last();
+            let after = last.map(|(key, _)| key.clone());
+            let after = after.as_deref().or(range.after);
+            let limit = STEP.min(range.limit - rows.len());
+            let page = self.0.list(Range { after, limit, ..range }).await?;
+            let is_last = page.len() < limit;
+            bytes += page.iter().map(|(key, row)| key.len() + row.len()).sum::<usize>();
+            rows.extend(page);
+            if is_last {
+                return Ok((rows, false));
+            }
+        }
+        Ok((rows, true))
     }
 
     /// Appends the events to the log that an older version has left in rows of their own.

@@ -21,6 +21,7 @@ mod prune;
 mod records;
 mod redb;
 mod snapshot;
+mod verify;
 
 use std::fmt;
 use std::future::Future;
@@ -38,6 +39,7 @@ pub use self::postgres::{Durability, PostgresStore};
 pub use self::prune::Pruned;
 pub use self::redb::RedbStore;
 pub use self::snapshot::{Contents, Snapshot, Summary, Tally};
+pub use self::verify::{KeptHead, Verified};
 pub use records::{IfExists, Put, Recorded, Records};
 
 /// The answer of a store, some time later.
@@ -214,7 +216,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Table {
-    const ALL: [Self; 21] = [
+    pub(in crate::store) const ALL: [Self; 21] = [
         Self::Bots,
         Self::Tokens,
         Self::Instances,
@@ -237,6 +239,11 @@ impl Table {
         Self::Format,
         Self::Trial,
     ];
+
+    /// The tables that the log consists of, and those of which it tells.
+    pub(crate) fn of_the_log() -> impl Iterator<Item = Self> {
+        [Self::Log, Self::LogHeads, Self::LockTargets].into_iter().chain(Self::STATE)
+    }
 
     fn name(self) -> &'static str {
         match self {

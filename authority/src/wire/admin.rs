@@ -8,13 +8,14 @@ use proto::v1::create_request::IfExists as WireIfExists;
 use proto::v1::create_response::{Change, change::What};
 use proto::v1::export_request::Document as WireDocument;
 use proto::v1::get_recovery_slots_response::Slot;
+use proto::v1::read_table_response::Row;
 use proto::v1::{
     AddAuthorityRequest, AddAuthorityResponse, Authority as WireAuthority, CreateRequest,
     CreateResponse, ExportRequest, ExportResponse, GetRecoverySlotsRequest,
     GetRecoverySlotsResponse, GetRequest, GetResponse, ListAuthoritiesRequest,
-    ListAuthoritiesResponse, RemoveAuthorityRequest, RemoveAuthorityResponse, RemoveRequest,
-    RemoveResponse, ReplaceRequest, SetRecoveryKeyRequest, SetRecoveryKeyResponse, StatusRequest,
-    StatusResponse,
+    ListAuthoritiesResponse, ReadTableRequest, ReadTableResponse, RemoveAuthorityRequest,
+    RemoveAuthorityResponse, RemoveRequest, RemoveResponse, ReplaceRequest, SetRecoveryKeyRequest,
+    SetRecoveryKeyResponse, StatusRequest, StatusResponse,
 };
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
@@ -102,6 +103,17 @@ impl AdminService for Operators {
         let listing = self.0.get(&kind, &name, page).await?;
         let (resources, next) = (listing.resources, listing.next.unwrap_or_default());
         Ok(Response::new(GetResponse { resources, next }))
+    }
+
+    async fn read_table(
+        &self,
+        request: Request<ReadTableRequest>,
+    ) -> Result<Response<ReadTableResponse>, Status> {
+        let ReadTableRequest { table, prefix, after, limit } = request.into_inner();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let (rows, more) = self.0.rows(&table, &prefix, after.as_deref(), limit).await?;
+        let rows = rows.into_iter().map(|(key, value)| Row { key, value }).collect();
+        Ok(Response::new(ReadTableResponse { rows, more }))
     }
 
     async fn remove(

@@ -20,6 +20,7 @@ mod tests {
     mod limits;
     mod list;
     mod lock;
+    mod log;
     mod meanwhile;
     mod older;
     mod operator;

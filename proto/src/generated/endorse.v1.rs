@@ -2545,6 +2545,40 @@ pub struct ExportResponse {
     #[prost(string, tag = "1")]
     pub content: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadTableRequest {
+    /// The name of the table, as in the events of the log.
+    #[prost(string, tag = "1")]
+    pub table: ::prost::alloc::string::String,
+    /// Only rows whose keys begin so.
+    #[prost(string, tag = "2")]
+    pub prefix: ::prost::alloc::string::String,
+    /// Only rows after this key, which need not exist.
+    #[prost(string, optional, tag = "3")]
+    pub after: ::core::option::Option<::prost::alloc::string::String>,
+    /// The largest number of rows in this response.
+    #[prost(uint32, tag = "4")]
+    pub limit: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReadTableResponse {
+    /// In the order of the bytes of the keys.
+    #[prost(message, repeated, tag = "1")]
+    pub rows: ::prost::alloc::vec::Vec<read_table_response::Row>,
+    /// Whether there are more.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+}
+/// Nested message and enum types in `ReadTableResponse`.
+pub mod read_table_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Row {
+        #[prost(string, tag = "1")]
+        pub key: ::prost::alloc::string::String,
+        #[prost(bytes = "vec", tag = "2")]
+        pub value: ::prost::alloc::vec::Vec<u8>,
+    }
+}
 /// Generated client implementations.
 pub mod admin_service_client {
     #![allow(
@@ -2879,6 +2913,31 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("endorse.v1.AdminService", "GetRecoverySlots"));
             self.inner.unary(req, path, codec).await
         }
+        /// Returns rows of the store as they are, to verify the log: of its tables and of the records that it tells of, and of no other.
+        pub async fn read_table(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadTableRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadTableResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.AdminService/ReadTable",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.AdminService", "ReadTable"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2959,6 +3018,14 @@ pub mod admin_service_server {
             request: tonic::Request<super::GetRecoverySlotsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetRecoverySlotsResponse>,
+            tonic::Status,
+        >;
+        /// Returns rows of the store as they are, to verify the log: of its tables and of the records that it tells of, and of no other.
+        async fn read_table(
+            &self,
+            request: tonic::Request<super::ReadTableRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReadTableResponse>,
             tonic::Status,
         >;
     }
@@ -3517,6 +3584,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetRecoverySlotsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.AdminService/ReadTable" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadTableSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ReadTableRequest>
+                    for ReadTableSvc<T> {
+                        type Response = super::ReadTableResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadTableRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::read_table(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadTableSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

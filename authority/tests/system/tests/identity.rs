@@ -14,8 +14,9 @@ use proto::v1::workload_service_client::WorkloadServiceClient;
 use proto::v1::{
     AddAuthorityRequest, CreateRequest, ExportRequest, GetRecoverySlotsRequest, GetRequest,
     GetTrustBundleRequest, IssueJwtSvidsRequest, IssueSshHostRequest, IssueX509SvidsRequest,
-    JoinRequest, ListAuthoritiesRequest, ProveKeyRequest, RemoveAuthorityRequest, RemoveRequest,
-    RenewRequest, ReplaceRequest, SetRecoveryKeyRequest, StatusRequest, WhoAmIRequest,
+    JoinRequest, ListAuthoritiesRequest, ProveKeyRequest, ReadTableRequest, RemoveAuthorityRequest,
+    RemoveRequest, RenewRequest, ReplaceRequest, SetRecoveryKeyRequest, StatusRequest,
+    WhoAmIRequest,
 };
 use testkit::simulated::{SoftwareTpm, Wire, identity};
 use tonic::{Code, Status};
@@ -90,8 +91,9 @@ const CALLS: [&str; COUNT] = [
     "RemoveAuthority",
     "SetRecoveryKey",
     "GetRecoverySlots",
+    "ReadTable",
 ];
-const COUNT: usize = 20;
+const COUNT: usize = 21;
 
 /// A caller without certificate makes two calls on a connection.
 const WIRES: usize = 11;
@@ -106,6 +108,7 @@ async fn calls(wires: [&Wire; WIRES], tpm: &SoftwareTpm) -> [Code; COUNT] {
         [wires[2], wires[3], wires[4]].map(|wire| AdminServiceClient::new(wire.channel.clone()));
     let [mut listing, mut adding, mut recovering] =
         [wires[8], wires[9], wires[10]].map(|wire| AdminServiceClient::new(wire.channel.clone()));
+    let mut reading = AdminServiceClient::new(wires[6].channel.clone());
     let [mut workload, mut another, mut last] =
         [wires[5], wires[6], wires[7]].map(|wire| WorkloadServiceClient::new(wire.channel.clone()));
     let wish = issue_request(&SigningKey::generate(), &wires[1].exporter);
@@ -137,6 +140,12 @@ async fn calls(wires: [&Wire; WIRES], tpm: &SoftwareTpm) -> [Code; COUNT] {
         code(adding.remove_authority(RemoveAuthorityRequest::default()).await.map(|_| ())),
         code(recovering.set_recovery_key(SetRecoveryKeyRequest::default()).await.map(|_| ())),
         code(recovering.get_recovery_slots(GetRecoverySlotsRequest {}).await.map(|_| ())),
+        code(
+            reading
+                .read_table(ReadTableRequest { table: "log".into(), ..ReadTableRequest::default() })
+                .await
+                .map(|_| ()),
+        ),
     ]
 }
 

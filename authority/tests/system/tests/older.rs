@@ -12,6 +12,8 @@ use authority::resource::{JoinMethod, Kind, Target};
 use authority::store::{Change, MemoryStore, Pages, Records, Store, Table};
 use host::clock::Clock;
 
+use super::harness::author;
+
 /// Copies the directory of `fixtures/0.1.0`, as private as a data directory must be.
 fn data_of_0_1_0(to: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/0.1.0");

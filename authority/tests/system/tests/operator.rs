@@ -22,7 +22,7 @@ async fn wire(authority: &Running, identity: Option<Arc<dyn ResolvesClientCert>>
     Wire::connect(authority.address.parse().unwrap(), config).await
 }
 
-async fn join(authority: &Running, tpm: &SoftwareTpm) -> IssuedCredentials {
+pub(crate) async fn join(authority: &Running, tpm: &SoftwareTpm) -> IssuedCredentials {
     let wire = wire(authority, None).await;
     let mut join = wire.join().await;
     let init = join.init(&tpm.init("t")).await;

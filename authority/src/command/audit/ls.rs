@@ -1,4 +1,4 @@
-//! authority audit
+//! authority audit ls
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tracing::warn;
 
-use super::table::table;
+use super::super::table::table;
 use crate::cli::{AuditLs, ListFormat, Since};
 use crate::data_directory::DataDirectory;
 use crate::resource::Timestamp;
@@ -33,8 +33,16 @@ pub(super) fn ls(ls: &AuditLs) -> Result<(), Failure> {
             damaged = damaged.saturating_add(u64::from(!line.is_empty()));
             continue;
         };
+        let is = |field: &str, wanted: &Option<String>| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| event.get(field).is_some_and(|value| value == wanted))
+        };
         let wanted = since.is_none_or(|since| since <= time)
-            && (!ls.refused || event.get("outcome").is_some_and(|outcome| outcome == "refused"));
+            && (!ls.refused || event.get("outcome").is_some_and(|outcome| outcome == "refused"))
+            && is("event", &ls.event)
+            && is("bot_name", &ls.bot)
+            && is("bot_instance_id", &ls.instance);
         match ls.format {
             _ if !wanted => {}
             ListFormat::Text => rows.push(row(&event)),

@@ -1,0 +1,99 @@
+//! authority audit export and show
+
+use std::fs::{self, DirBuilder};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::DirBuilderExt;
+
+use host::exit::{Exit, Failure};
+use host::output::write;
+use host::terminal::escape_json;
+use serde_json::Value;
+
+use super::source::{Source, unreadable};
+use crate::cli::{AuditExport, AuditShow};
+use crate::data_directory::{DataDirectory, private};
+use crate::store::Records;
+
+/// Entries that are read at once.
+const PAGE: usize = 512;
+
+/// Writes the entries of each log, and the signed head of this authority's with its public key.
+pub(super) async fn export(export: AuditExport) -> Result<(), Failure> {
+    let to = &export.to;
+    let failed =
+        |cause: std::io::Error| Failure::io(&cause, format!("cannot write to {}", to.display()));
+    DirBuilder::new().mode(0o700).create(to).map_err(failed)?;
+    let source = Source::open(&export.data).await?;
+    let directory = DataDirectory::new(&export.data.data_dir);
+    // Before the entries: they are at least those of the head.
+    for from in [directory.log_head(), directory.log_public_key()] {
+        let content = fs::read(&from)
+            .map_err(|cause| Failure::io(&cause, format!("cannot read {}", from.display())))?;
+        let name = from.file_name().unwrap_or_default();
+        let mut file = private().create_new(true).open(to.join(name)).map_err(failed)?;
+        file.write_all(&content).and_then(|()| file.sync_all()).map_err(failed)?;
+    }
+    let mut told = String::new();
+    for log in source.records.logs().await.map_err(|cause| unreadable(&cause))? {
+        let name = format!("{log}.jsonl");
+        let file = private().create_new(true).open(to.join(&name)).map_err(failed)?;
+        let mut lines = BufWriter::new(file);
+        let (mut next, mut count) = (0, 0_u64);
+        loop {
+            let page = entries(&source.records, &log, next).await?;
+            for entry in &page {
+                lines
+                    .write_all(entry.line())
+                    .and_then(|()| lines.write_all(b"\n"))
+                    .map_err(failed)?;
+                next = entry.sequence().saturating_add(1);
+                count = count.saturating_add(1);
+            }
+            if page.len() < PAGE {
+                break;
+            }
+        }
+        let file = lines.into_inner().map_err(|cause| failed(cause.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        told.push_str(&format!("{}: {count} entries\n", to.join(name).display()));
+    }
+    write(told)
+}
+
+async fn entries(
+    records: &Records,
+    log: &str,
+    first: u64,
+) -> Result<Vec<crate::audit::Row>, Failure> {
+    records.log_entries(log, first, PAGE).await.map_err(|cause| unreadable(&cause))
+}
+
+/// Prints an entry by its number.
+pub(super) async fn show(show: AuditShow) -> Result<(), Failure> {
+    let source = Source::open(&show.data).await?;
+    let missing = |what: String| {
+        let advice = "run `authority audit verify` to see which entries there are";
+        Failure::new(Exit::Refused, what, advice)
+    };
+    let logs = source.records.logs().await.map_err(|cause| unreadable(&cause))?;
+    let log = match (show.log, logs.as_slice()) {
+        (Some(log), _) => log,
+        (None, [log]) => log.clone(),
+        (None, []) => return Err(missing("the log has no entries".to_owned())),
+        (None, _) => {
+            let logs = logs.join(", ");
+            let advice = "say whose with --log ID";
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("several authorities have a log: {logs}"),
+                advice,
+            ));
+        }
+    };
+    let page = source.records.log_entries(&log, show.number, 1).await;
+    let page = page.map_err(|cause| unreadable(&cause))?;
+    let entry = page.first().filter(|entry| entry.sequence() == show.number);
+    let entry = entry.ok_or_else(|| missing(format!("log {log} has no entry {}", show.number)))?;
+    let entry: Value = serde_json::from_slice(entry.line()).map_err(Failure::bug)?;
+    write(format!("{}\n", escape_json(&format!("{entry:#}"))))
+}
