@@ -118,10 +118,14 @@ impl Records {
     /// # Errors
     /// Records are missing, or [`StoreError::Newer`] if this version must not use the store.
     pub(crate) async fn check_usable(&self) -> Result<(), StoreError> {
+        self.usable_format().await.map(|_| ())
+    }
+
+    async fn usable_format(&self) -> Result<Option<FormatRecord>, StoreError> {
         match format(&*self.0).await? {
             Some(FormatRecord { incomplete: Some(what), .. }) => Err(unfinished(&what)),
             Some(found) if found.oldest > FORMAT => Err(newer(&found)),
-            Some(_) | None => Ok(()),
+            found => Ok(found),
         }
     }
 
@@ -131,8 +135,7 @@ impl Records {
     /// # Errors
     /// [`StoreError::Newer`] if this version must not use the store.
     pub async fn migrate(&self, author: Author) -> Result<(), StoreError> {
-        self.check_usable().await?;
-        match format(&*self.0).await? {
+        match self.usable_format().await? {
             Some(found) if found.format >= FORMAT => return Ok(()),
             Some(_) => {}
             None => self.build_indexes().await?,
