@@ -50,7 +50,7 @@ in the database. It can be repeated.";
 const COPY_HELP: &str = "\
 A PATH is a data directory, whose embedded store is meant, or a configuration file, whose `store` is meant. Stop all authorities that use \
 one of the two stores first. All records are compared at the end. After an interruption, run the command again; no authority opens the \
-incomplete store. CA keys, the audit log and the records that were copied stay where they are.";
+incomplete store. The audit log, `store-id`, `wrapping.key` and what was copied stay where they are.";
 
 /// How `authority edit` finds the editor, below its help.
 const EDIT_HELP: &str = "\
