@@ -275,10 +275,10 @@ fn agent_repeats_arguments_without_characters_that_steer_a_terminal() -> Result<
 }
 
 /// Words with which an advice may begin. A new one belongs here if it is a verb in the imperative, or a command.
-const ADVICE_BEGINS: [&str; 44] = [
+const ADVICE_BEGINS: [&str; 45] = [
     "add", "allow", "ask", "change", "check", "chmod", "choose", "chown", "compare", "convert",
-    "correct", "create", "enable", "find", "free", "give", "install", "join", "keep", "let",
-    "mount", "move", "name", "omit", "pass", "put", "read", "remove", "report", "restart",
+    "copy", "correct", "create", "enable", "find", "free", "give", "install", "join", "keep",
+    "let", "mount", "move", "name", "omit", "pass", "put", "read", "remove", "report", "restart",
     "restore", "rewrite", "run", "see", "set", "shorten", "start", "stop", "switch", "try",
     "update", "use", "wait", "write",
 ];

@@ -82,7 +82,7 @@ pub(super) async fn show(show: AuditShow) -> Result<(), Failure> {
         (None, []) => return Err(missing("the log has no entries".to_owned())),
         (None, _) => {
             let logs = logs.join(", ");
-            let advice = "say whose with --log ID";
+            let advice = "choose one with --log ID";
             return Err(Failure::new(
                 Exit::Usage,
                 format!("several authorities have a log: {logs}"),
