@@ -236,7 +236,7 @@ fn a_document_that_is_wrong_is_refused_with_file_line_and_what() -> Result<()> {
         (token.replace("    allow:", "    allowed:"), 10, "allowed"),
         (token.replace("ek_public_hash", "ek_hash"), 11, "ek_hash"),
         (token.replace("\"abab", "\"xyab"), 11, "hash"),
-        (token.replace("    allow:\n", pem), 1, "ekcert_allowed_cas[0]"),
+        (token.replace("    allow:\n", pem), 11, "ekcert_allowed_cas[0]"),
         (
             token.replace("ek_public_hash", "ek_certificate_serial: 12\n        ek_public_hash"),
             11,
