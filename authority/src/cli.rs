@@ -2,6 +2,7 @@
 
 pub mod authorities;
 pub mod bots;
+pub mod ca;
 pub mod install;
 mod tctl;
 pub mod tokens;
@@ -19,6 +20,7 @@ use host::log::LogFormat;
 
 use self::authorities::{Authorities, Recovery};
 use self::bots::Bots;
+use self::ca::Ca;
 use self::tokens::Tokens;
 use self::which::{Asked, Which, asked, editable, one};
 use crate::config::{EkPolicy, Leniency, Start};
@@ -117,6 +119,9 @@ pub enum Command {
     /// Check certificates of endorsement keys
     #[command(subcommand)]
     Ek(Ek),
+    /// Show and replace the CAs of the cluster
+    #[command(subcommand)]
+    Ca(Ca),
     /// Let several authorities share a cluster
     #[command(subcommand)]
     Authorities(Authorities),

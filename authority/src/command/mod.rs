@@ -3,6 +3,7 @@
 mod audit;
 mod authorities;
 mod bots;
+mod ca;
 mod check;
 mod client;
 mod create;
@@ -68,6 +69,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(export) => block_on(export::export(export)),
         Command::Audit(audit) => block_on(audit::run(audit)),
         Command::Ek(Ek::Check(check)) => ek::check(&check),
+        Command::Ca(ca) => block_on(ca::run(ca)),
         Command::Authorities(authorities) => block_on(authorities::run(authorities)),
         Command::Recovery(recovery) => block_on(recovery::run(recovery)),
         Command::Store(StoreCommand::Migrate(migrate)) => block_on(store::migrate(migrate)),

@@ -19,8 +19,8 @@ use super::table::table;
 use crate::cli::DataDir;
 use crate::cli::authorities::{Check, Create, Recovery, Set};
 use crate::data_directory::private;
-use crate::issue::{CaKey, JwtAlgorithm, JwtKey};
-use crate::keyring::{CaType, RECOVERY, open_slot};
+use crate::issue::{CaKey, CaType, JwtAlgorithm, JwtKey};
+use crate::keyring::{RECOVERY, open_slot};
 
 /// More than a key in PEM.
 const MAX_KEY_FILE: u64 = 16 * 1024;

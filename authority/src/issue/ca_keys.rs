@@ -13,6 +13,12 @@ use super::IssueError;
 
 /// A P-256 key that signs certificates. It is wiped when it goes, and never shown.
 pub struct CaKey {
+    public: PublicKey,
+    /// None of a retired key, which signs nothing any more.
+    private: Option<Private>,
+}
+
+struct Private {
     secret: SecretKey,
     /// Kept because making it multiplies a point, which costs as much as a signature.
     signer: SigningKey,
@@ -29,33 +35,44 @@ impl CaKey {
         SecretKey::from_pkcs8_pem(pem).map(Self::new).map_err(|cause| IssueError(cause.to_string()))
     }
 
+    /// A key whose private part is gone.
+    pub(super) fn without_private(public: PublicKey) -> Self {
+        Self { public, private: None }
+    }
+
     /// Writes PKCS #8 PEM.
     pub fn to_pem(&self) -> Result<Zeroizing<String>, IssueError> {
-        self.secret.to_pkcs8_pem(LineEnding::LF).map_err(|cause| IssueError(cause.to_string()))
+        let pem = self.secret()?.to_pkcs8_pem(LineEnding::LF);
+        pem.map_err(|cause| IssueError(cause.to_string()))
     }
 
     /// The ID of the key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal.
     pub fn key_id(&self) -> Result<String, IssueError> {
-        key_id(&self.public())
+        key_id(&self.public)
     }
 
-    pub(super) fn signer(&self) -> &SigningKey {
-        &self.signer
+    pub(super) fn signer(&self) -> Result<&SigningKey, IssueError> {
+        self.private.as_ref().map(|private| &private.signer).ok_or_else(retired)
     }
 
-    pub(super) fn secret(&self) -> &SecretKey {
-        &self.secret
+    pub(super) fn secret(&self) -> Result<&SecretKey, IssueError> {
+        self.private.as_ref().map(|private| &private.secret).ok_or_else(retired)
     }
 
     /// The public key, without computing it again.
     pub(super) fn public(&self) -> PublicKey {
-        self.signer.verifying_key().into()
+        self.public
     }
 
     fn new(secret: SecretKey) -> Self {
         let signer = SigningKey::from(&secret);
-        Self { secret, signer }
+        let public = signer.verifying_key().into();
+        Self { public, private: Some(Private { secret, signer }) }
     }
+}
+
+fn retired() -> IssueError {
+    IssueError("the CA is retired: it has no private key any more".to_owned())
 }
 
 /// The ID of a key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal.

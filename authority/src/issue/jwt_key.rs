@@ -78,7 +78,7 @@ pub struct JwtKey {
 /// Each variant wipes itself when dropped, and shows nothing of itself.
 #[derive(Debug)]
 enum Private {
-    Es256(CaKey),
+    Es256(Box<CaKey>),
     Rs256(Box<RsaSigningKey>),
 }
 
@@ -86,7 +86,7 @@ impl JwtKey {
     /// A new key, from the operating system's randomness.
     pub fn generate(algorithm: JwtAlgorithm) -> Result<Self, IssueError> {
         Ok(Self::new(match algorithm {
-            JwtAlgorithm::Es256 => Private::Es256(CaKey::generate()?),
+            JwtAlgorithm::Es256 => Private::Es256(Box::new(CaKey::generate()?)),
             JwtAlgorithm::Rs256 => {
                 Private::Rs256(Box::new(RsaSigningKey::generate().map_err(IssueError::jwt)?))
             }
@@ -96,7 +96,7 @@ impl JwtKey {
     /// The key with this private part, PKCS #8 PEM.
     pub fn from_pem(algorithm: JwtAlgorithm, pem: &str) -> Result<Self, IssueError> {
         Ok(Self::new(match algorithm {
-            JwtAlgorithm::Es256 => Private::Es256(CaKey::from_pem(pem)?),
+            JwtAlgorithm::Es256 => Private::Es256(Box::new(CaKey::from_pem(pem)?)),
             JwtAlgorithm::Rs256 => {
                 let (label, der) = der::pem::decode_vec(pem.as_bytes()).map_err(IssueError::jwt)?;
                 let der = Zeroizing::new(der);
@@ -142,7 +142,8 @@ impl JwtKey {
             None => Err(IssueError::jwt("the key that signs has no private part")),
             // Both numbers, not in DER: RFC 7518 section 3.4.
             Some(Private::Es256(key)) => {
-                let signature: Signature = key.signer().try_sign(input).map_err(IssueError::jwt)?;
+                let signature: Signature =
+                    key.signer()?.try_sign(input).map_err(IssueError::jwt)?;
                 Ok(signature.to_bytes().to_vec())
             }
             Some(Private::Rs256(key)) => {

@@ -10,6 +10,35 @@ use time::OffsetDateTime;
 
 use super::{IssueError, JwtKey, SshCa, TrustChain, X509Ca};
 
+/// What a CA is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaType {
+    /// X.509 certificates.
+    X509,
+    /// SSH certificates of users.
+    Ssh,
+    /// SSH certificates of hosts.
+    SshHost,
+    /// JWTs.
+    Jwt,
+}
+
+impl CaType {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::X509, Self::Ssh, Self::SshHost, Self::Jwt];
+
+    /// Its name on the command line and in records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::X509 => "x509",
+            Self::Ssh => "ssh",
+            Self::SshHost => "ssh_host",
+            Self::Jwt => "jwt",
+        }
+    }
+}
+
 /// The state of a CA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

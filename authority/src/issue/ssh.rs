@@ -6,6 +6,7 @@ use pkcs8::{EncodePrivateKey, LineEnding};
 use serde::Serialize;
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::private::{EcdsaKeypair, KeypairData, PrivateKey};
+use ssh_key::public::{EcdsaPublicKey, KeyData};
 use ssh_key::{Certificate, HashAlg, PublicKey};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -25,7 +26,9 @@ const INTERNAL_PRINCIPAL: &str = "-teleport-internal-join";
 /// not trust hosts.
 #[derive(Debug)]
 pub struct SshCa {
-    key: PrivateKey,
+    /// None of a retired CA.
+    signer: Option<PrivateKey>,
+    public: PublicKey,
     /// A line of authorized_keys.
     public_key: String,
     key_id: String,
@@ -42,16 +45,24 @@ impl SshCa {
         Self::with(format!("{cluster} SSH host CA"), key)
     }
 
+    /// A CA that signs nothing any more, by its line of authorized_keys.
+    pub fn without_private(line: &str) -> Result<Self, IssueError> {
+        let comment = line.splitn(3, ' ').nth(2).unwrap_or_default().to_owned();
+        let point = p256_key(line).ok_or_else(|| IssueError::ssh("it is no key on P-256"))?;
+        Self::with(comment, &CaKey::without_private(point))
+    }
+
     fn with(comment: String, key: &CaKey) -> Result<Self, IssueError> {
-        let key_id = key.key_id()?;
-        let public = VerifyingKey::from(key.public());
-        let pair = EcdsaKeypair::NistP256 {
-            public: public.to_sec1_point(false),
-            private: key.secret().clone().into(),
-        };
-        let key = PrivateKey::new(KeypairData::from(pair), comment).map_err(IssueError::ssh)?;
-        let public_key = key.public_key().to_openssh().map_err(IssueError::ssh)?;
-        Ok(Self { key, public_key, key_id })
+        let point = VerifyingKey::from(key.public()).to_sec1_point(false);
+        let public = KeyData::Ecdsa(EcdsaPublicKey::NistP256(point));
+        let signer = key.secret().ok().map(|secret| {
+            let pair = EcdsaKeypair::NistP256 { public: point, private: secret.clone().into() };
+            PrivateKey::new(KeypairData::from(pair), comment.clone()).map_err(IssueError::ssh)
+        });
+        let signer = signer.transpose()?;
+        let public = PublicKey::new(public, comment);
+        let public_key = public.to_openssh().map_err(IssueError::ssh)?;
+        Ok(Self { signer, public, public_key, key_id: key.key_id()? })
     }
 
     /// The ID of the key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal.
@@ -61,21 +72,24 @@ impl SshCa {
 
     /// The ID of the key in a line of authorized_keys; `None` if it has no P-256 key.
     pub fn key_id_of(line: &str) -> Option<String> {
-        let key = PublicKey::from_openssh(line).ok()?;
-        let point = key.key_data().ecdsa()?.as_sec1_bytes();
-        key_id(&p256::PublicKey::from_sec1_bytes(point).ok()?).ok()
+        key_id(&p256_key(line)?).ok()
     }
 
     /// The private key, PKCS #8 PEM.
     ///
     /// # Errors
-    /// It cannot be encoded.
+    /// It is gone, or cannot be encoded.
     pub fn private_pem(&self) -> Result<Zeroizing<String>, IssueError> {
-        let KeypairData::Ecdsa(EcdsaKeypair::NistP256 { private, .. }) = self.key.key_data() else {
+        let KeypairData::Ecdsa(EcdsaKeypair::NistP256 { private, .. }) = self.signer()?.key_data()
+        else {
             return Err(IssueError::ssh("the CA has no key on P-256"));
         };
         let key = SecretKey::from_slice(private.as_slice()).map_err(IssueError::ssh)?;
         key.to_pkcs8_pem(LineEnding::LF).map_err(IssueError::ssh)
+    }
+
+    fn signer(&self) -> Result<&PrivateKey, IssueError> {
+        self.signer.as_ref().ok_or_else(|| IssueError::ssh("the CA is retired"))
     }
 
     /// The public key, a line of authorized_keys.
@@ -106,7 +120,7 @@ impl SshCa {
             for (extension, data) in extensions(subject)? {
                 builder.extension(extension, data).map_err(IssueError::ssh)?;
             }
-            builder.sign(&self.key).map_err(IssueError::ssh)
+            builder.sign(self.signer()?).map_err(IssueError::ssh)
         };
         build()
     }
@@ -128,7 +142,7 @@ impl SshCa {
         for principal in principals {
             builder.valid_principal(principal.as_str()).map_err(IssueError::ssh)?;
         }
-        builder.sign(&self.key).map_err(IssueError::ssh)
+        builder.sign(self.signer()?).map_err(IssueError::ssh)
     }
 
     /// Verifies a certificate as an SSH client would, and that it is of this key and these names alone.
@@ -157,7 +171,7 @@ impl SshCa {
         now: OffsetDateTime,
     ) -> Result<(), IssueError> {
         let seconds = u64::try_from(now.unix_timestamp()).map_err(IssueError::ssh)?;
-        let authority = self.key.fingerprint(HashAlg::Sha256);
+        let authority = self.public.fingerprint(HashAlg::Sha256);
         certificate.validate_at(seconds, [&authority]).map_err(IssueError::ssh)?;
         if *certificate.public_key() != key.ssh()? {
             return Err(IssueError::ssh("the certificate is for another key"));
@@ -195,4 +209,10 @@ fn extensions(subject: &Subject) -> Result<Vec<(&'static str, String)>, IssueErr
     let traits = serde_json::to_string(&subject.traits);
     all.push(("teleport-traits", traits.map_err(IssueError::ssh)?));
     Ok(all)
+}
+
+/// The key of a line of authorized_keys, if it is one on P-256.
+fn p256_key(line: &str) -> Option<p256::PublicKey> {
+    let key = PublicKey::from_openssh(line).ok()?;
+    p256::PublicKey::from_sec1_bytes(key.key_data().ecdsa()?.as_sec1_bytes()).ok()
 }

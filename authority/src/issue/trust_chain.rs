@@ -119,7 +119,7 @@ impl Link {
         let message = trust_document_message(document.as_bytes());
         let sign = |ca: &X509Ca| {
             let signature: DerSignature =
-                ca.signer().try_sign(&message).map_err(|cause| IssueError(cause.to_string()))?;
+                ca.signer()?.try_sign(&message).map_err(|cause| IssueError(cause.to_string()))?;
             Ok::<_, IssueError>(signature.as_bytes().to_vec())
         };
         let former = previous.map(|(_, ca)| ca).filter(|ca| ca.public_key() != active.public_key());

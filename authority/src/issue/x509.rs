@@ -8,6 +8,7 @@ use der::asn1::Ia5String;
 use der::{Decode, Encode};
 use p256::PublicKey;
 use p256::ecdsa::{DerSignature, SigningKey};
+use pkcs8::DecodePublicKey;
 use rustls_pki_types::{
     CertificateDer, PrivatePkcs8KeyDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,
 };
@@ -119,6 +120,15 @@ impl X509Ca {
         Self::load(&certificate, key)
     }
 
+    /// A CA that signs nothing any more.
+    pub fn without_private(certificate: &CertificateDer<'_>) -> Result<Self, IssueError> {
+        let parsed = Certificate::from_der(certificate).map_err(IssueError::x509)?;
+        let spki = parsed.tbs_certificate().subject_public_key_info();
+        let spki = spki.to_der().map_err(IssueError::x509)?;
+        let public = PublicKey::from_public_key_der(&spki).map_err(IssueError::x509)?;
+        Self::load(certificate, CaKey::without_private(public))
+    }
+
     /// Loads a CA. Refuses a key that is not the certificate's.
     pub fn load(certificate: &CertificateDer<'_>, key: CaKey) -> Result<Self, IssueError> {
         let parsed = Certificate::from_der(certificate).map_err(IssueError::x509)?;
@@ -144,7 +154,7 @@ impl X509Ca {
     }
 
     /// What signs.
-    pub(super) fn signer(&self) -> &SigningKey {
+    pub(super) fn signer(&self) -> Result<&SigningKey, IssueError> {
         self.key.signer()
     }
 
@@ -407,7 +417,8 @@ fn sign(
     let validity = Validity::new(time(window.not_before)?, time(window.not_after)?);
     let serial = SerialNumber::new(&serial.0).map_err(IssueError::x509)?;
     let certificate = CertificateBuilder::new(template, serial, validity, spki)
-        .and_then(|builder| builder.build::<_, DerSignature>(key.signer()))
+        .map_err(IssueError::x509)?
+        .build::<_, DerSignature>(key.signer()?)
         .map_err(IssueError::x509)?;
     Ok(CertificateDer::from(certificate.to_der().map_err(IssueError::x509)?))
 }
@@ -436,7 +447,7 @@ fn public_key_info(key: &PublicKey) -> Result<SubjectPublicKeyInfoOwned, IssueEr
 
 fn pkcs8(key: &CaKey) -> Result<PrivatePkcs8KeyDer<'static>, IssueError> {
     use pkcs8::EncodePrivateKey;
-    let document = key.secret().to_pkcs8_der().map_err(IssueError::x509)?;
+    let document = key.secret()?.to_pkcs8_der().map_err(IssueError::x509)?;
     let bytes: Zeroizing<Vec<u8>> = document.to_bytes();
     Ok(PrivatePkcs8KeyDer::from(bytes.to_vec()))
 }

@@ -6,11 +6,11 @@ use base64ct::{Base64, Encoding};
 use rustls_pki_types::CertificateDer;
 use tracing::warn;
 
-use super::record::{CaRecord, CaType, Record};
+use super::record::{CaRecord, Record};
 use super::{KeyringError, MemberRecord, Own, Pem, damaged, encode_key, slot_key};
 use crate::issue::{
-    CaKey, CaState, ClusterName, Dated, JwtAlgorithm, JwtKey, JwtPublicKey, Keys, Ring, SshCa,
-    X509Ca,
+    CaKey, CaState, CaType, ClusterName, Dated, IssueError, JwtAlgorithm, JwtKey, JwtPublicKey,
+    Keys, Ring, SshCa, X509Ca,
 };
 use crate::store::{Store, Table, decode};
 
@@ -34,16 +34,19 @@ pub(super) async fn load(
         let found = private.iter().find(|(key_id, _)| *key_id == ca.key_id);
         found.map(|(_, pem)| pem).ok_or_else(|| wrong(ca, "it has no private key"))
     };
-    let ssh = |ca: &CaRecord, key: SshCa| {
-        let is_same = key.public_key() == ca.public && key.key_id() == ca.key_id;
-        if is_same { Ok(key) } else { Err(wrong(ca, "its private key is another one")) }
+    let ssh = |ca: &CaRecord, make: fn(&ClusterName, &CaKey) -> Result<SshCa, IssueError>| {
+        let made = match ca.has_private() {
+            true => make(&cluster, &key(ca, pem(ca)?)?),
+            false => SshCa::without_private(&ca.public),
+        };
+        let made = made.map_err(|cause| wrong(ca, cause))?;
+        let is_same = made.public_key() == ca.public && made.key_id() == ca.key_id;
+        if is_same { Ok(made) } else { Err(wrong(ca, "it is another key")) }
     };
     Ok(Keys {
-        x509: ring(record, CaType::X509, |ca| x509(ca, pem(ca)?))?,
-        ssh: ring(record, CaType::Ssh, |ca| ssh(ca, SshCa::new(&cluster, &key(ca, pem(ca)?)?)?))?,
-        ssh_host: ring(record, CaType::SshHost, |ca| {
-            ssh(ca, SshCa::of_hosts(&cluster, &key(ca, pem(ca)?)?)?)
-        })?,
+        x509: ring(record, CaType::X509, |ca| x509(ca, || pem(ca)))?,
+        ssh: ring(record, CaType::Ssh, |ca| ssh(ca, SshCa::new))?,
+        ssh_host: ring(record, CaType::SshHost, |ca| ssh(ca, SshCa::of_hosts))?,
         jwt: ring(record, CaType::Jwt, |ca| jwt(ca, algorithm, || pem(ca)))?,
         sequence: record.sequence,
         chain: record.chain.clone(),
@@ -78,9 +81,16 @@ fn ring<A>(
     Ring::stored(cas).ok_or_else(|| KeyringError::Damaged(what()))
 }
 
-fn x509(ca: &CaRecord, pem: &Pem) -> Result<X509Ca, KeyringError> {
+fn x509<'p>(
+    ca: &CaRecord,
+    pem: impl FnOnce() -> Result<&'p Pem, KeyringError>,
+) -> Result<X509Ca, KeyringError> {
     let certificate = CertificateDer::from(der(ca)?);
-    let loaded = X509Ca::load(&certificate, key(ca, pem)?).map_err(|cause| wrong(ca, cause))?;
+    let loaded = match ca.has_private() {
+        true => X509Ca::load(&certificate, key(ca, pem()?)?),
+        false => X509Ca::without_private(&certificate),
+    };
+    let loaded = loaded.map_err(|cause| wrong(ca, cause))?;
     if loaded.key_id() == ca.key_id {
         Ok(loaded)
     } else {

@@ -7,6 +7,7 @@ mod load;
 mod members;
 mod own;
 mod record;
+mod rotation;
 pub mod wrap;
 
 use std::fmt;
@@ -23,10 +24,14 @@ use self::load::load;
 pub use self::members::{AdmissionRequest, HEARTBEAT_INTERVAL, Member, MemberState};
 use self::members::{HeartbeatRecord, MemberRecord, decode_key, encode_key};
 pub use self::own::Own;
-pub use self::record::CaType;
 use self::record::{Record, RecoveryRecord};
+pub use self::rotation::{Caution, RETIRED_FOR, Step};
+use self::rotation::{Situation, after};
 use self::wrap::{Unwrap, WrapError, wrap};
-use crate::issue::{CaState, IssueError, JwtAlgorithm, JwtKeyChange, Keyring, Keys};
+use crate::issue::{
+    CaKey, CaState, CaType, ClusterName, IssueError, JwtAlgorithm, JwtKey, JwtKeyChange, Keyring,
+    Keys, PUBLISHED_BEFORE_USE, Ring, SshCa, X509Ca,
+};
 use crate::resource::{Invalid, Name, Timestamp};
 use crate::store::{Change, Pages, Store, StoreError, Table, decode, encode};
 
@@ -85,6 +90,29 @@ pub enum KeyringError {
     Refused(String),
     /// No certificate or key could be made.
     Issue(IssueError),
+}
+
+/// A CA as operators see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaOverview {
+    /// What it is for.
+    pub ca_type: CaType,
+    /// Its state.
+    pub state: CaState,
+    /// Since when it is in this state.
+    pub since: Timestamp,
+    /// The end of its certificate, if it has one.
+    pub not_after: Option<Timestamp>,
+    /// The ID of its key.
+    pub key_id: String,
+    /// The certificate or SubjectPublicKeyInfo, DER in base64, or the line of authorized_keys.
+    pub public: String,
+    /// The revision of the keyring in which the CAs changed last.
+    pub revision: u64,
+    /// The newest document of the trust chain.
+    pub version: u64,
+    /// Whether the next steps follow by themselves.
+    pub is_rotating: bool,
 }
 
 /// A private key that is wrapped to the recovery key.
@@ -195,6 +223,15 @@ impl StoredKeyring {
         &self,
         decide: impl Fn(&Keys) -> Result<Option<(Keys, T)>, KeyringError> + Clone + Send + 'static,
     ) -> Result<Option<T>, KeyringError> {
+        self.change_record(decide, |_| {}).await
+    }
+
+    /// The same, with further changes of the record.
+    async fn change_record<T: Send + 'static>(
+        &self,
+        decide: impl Fn(&Keys) -> Result<Option<(Keys, T)>, KeyringError> + Clone + Send + 'static,
+        amend: impl Fn(&mut Record),
+    ) -> Result<Option<T>, KeyringError> {
         let mut loaded = self.loaded.lock().await;
         for _ in 0..=MAX_RETRIES {
             self.refreshed(&mut loaded).await?;
@@ -205,7 +242,8 @@ impl StoredKeyring {
             let decided = decided.map_err(|cause| KeyringError::Damaged(cause.to_string()))??;
             let Some((next, value)) = decided else { return Ok(None) };
             let next = next.following(&keys)?;
-            let record = loaded.record.next(&next)?;
+            let mut record = loaded.record.next(&next)?;
+            amend(&mut record);
             let bytes = encode(&record)?;
             let mut batch = self.slots(&loaded.record, &record, &next).await?;
             batch.push(replaced(&loaded.bytes, &bytes));
@@ -213,7 +251,9 @@ impl StoredKeyring {
                 Err(StoreError::Changed(..)) => {}
                 written => {
                     written?;
-                    self.apply(&mut loaded, Loaded { bytes, record }, next);
+                    // As every other authority: private keys of retired CAs are gone here too.
+                    let keys = load(&*self.store, &self.own, &record, self.algorithm).await?;
+                    self.apply(&mut loaded, Loaded { bytes, record }, keys);
                     return Ok(Some(value));
                 }
             }
@@ -281,6 +321,78 @@ impl StoredKeyring {
             Ok(last.map(|jwt| (Keys { jwt, ..keys.clone() }, changes)))
         });
         Ok(changed.await?.unwrap_or_default())
+    }
+
+    /// Takes a step with the CAs of a type, and returns the ID of the key that it is about. With `rotates` the steps after it are due by
+    /// themselves.
+    ///
+    /// # Errors
+    /// The step is not possible now; the store fails.
+    pub async fn step(
+        &self,
+        ca_type: CaType,
+        step: Step,
+        caution: Caution,
+        rotates: bool,
+        now: OffsetDateTime,
+    ) -> Result<String, KeyringError> {
+        let algorithm = self.algorithm;
+        let cluster: ClusterName = self.cluster().await.parse().map_err(damaged)?;
+        let decide = move |keys: &Keys| {
+            let maker = Maker { cluster: &cluster, algorithm, now };
+            let (next, key_id) = maker.after(step, ca_type, keys, caution)?;
+            Ok(Some((next, key_id)))
+        };
+        let amend = move |record: &mut Record| {
+            let is_last = step == Step::Retire;
+            record.rotating.retain(|one| *one != ca_type || (rotates && !is_last));
+            if rotates && !is_last && !record.rotating.contains(&ca_type) {
+                record.rotating.push(ca_type);
+            }
+        };
+        Ok(self.change_record(decide, amend).await?.unwrap_or_default())
+    }
+
+    async fn cluster(&self) -> String {
+        self.loaded.lock().await.record.cluster.clone()
+    }
+
+    /// All CAs, the one of each type that signs first.
+    pub async fn cas(&self) -> Vec<CaOverview> {
+        let loaded = self.loaded.lock().await;
+        let keys = self.keyring.keys();
+        let end = |key_id: &str| {
+            let ca = keys.x509.trusted().find(|ca| ca.key_id() == key_id)?;
+            Some(Timestamp(ca.not_after()))
+        };
+        let overview = |ca: &record::CaRecord| CaOverview {
+            ca_type: ca.ca_type,
+            state: ca.state,
+            since: ca.since,
+            not_after: end(&ca.key_id),
+            public: ca.public.clone(),
+            key_id: ca.key_id.clone(),
+            revision: loaded.record.changed,
+            version: keys.chain.version(),
+            is_rotating: loaded.record.rotating.contains(&ca.ca_type),
+        };
+        loaded.record.cas.iter().map(overview).collect()
+    }
+
+    /// The steps that are due without an operator, and whether they wait for nobody. The keys for JWTs have a schedule of their own,
+    /// but for a rotation.
+    pub async fn due(&self, now: OffsetDateTime) -> Vec<(CaType, Step, bool)> {
+        let rotating = self.loaded.lock().await.record.rotating.clone();
+        let keys = self.keyring.keys();
+        let mut due = Vec::new();
+        for ca_type in CaType::ALL {
+            let situation = situation(&keys, ca_type, rotating.contains(&ca_type));
+            if let Some(step) = rotation::due(situation, now) {
+                let is_urgent = step == Step::Activate && rotation::is_urgent(situation, now);
+                due.push((ca_type, step, is_urgent));
+            }
+        }
+        due
     }
 
     /// Lets an authority use the private keys.
@@ -505,6 +617,98 @@ impl Opened {
     }
 }
 
+/// What decides about the next step of the CAs of a type. Only certificates of X.509 CAs end; the others follow an operator.
+fn situation(keys: &Keys, ca_type: CaType, is_rotating: bool) -> Situation {
+    fn of<A>(
+        ring: &Ring<A>,
+        validity: Option<(OffsetDateTime, OffsetDateTime)>,
+        is_rotating: bool,
+    ) -> Situation {
+        let next = ring.next().map(|one| one.since);
+        let retired = ring.retired().iter().map(|one| one.since).max();
+        Situation { validity, next, retired, is_rotating }
+    }
+    let ca = keys.x509.active();
+    match ca_type {
+        CaType::X509 => of(&keys.x509, Some((ca.not_before(), ca.not_after())), is_rotating),
+        CaType::Ssh => of(&keys.ssh, None, is_rotating),
+        CaType::SshHost => of(&keys.ssh_host, None, is_rotating),
+        CaType::Jwt => of(&keys.jwt, None, is_rotating),
+    }
+}
+
+/// Makes new CAs.
+struct Maker<'a> {
+    cluster: &'a ClusterName,
+    algorithm: JwtAlgorithm,
+    now: OffsetDateTime,
+}
+
+impl Maker<'_> {
+    /// The CAs after a step, and the ID of the key that it is about.
+    fn after(
+        &self,
+        step: Step,
+        ca_type: CaType,
+        keys: &Keys,
+        caution: Caution,
+    ) -> Result<(Keys, String), KeyringError> {
+        let (cluster, now) = (self.cluster, self.now);
+        if ca_type == CaType::Jwt && step == Step::Activate && caution == Caution::Wait {
+            check_published(&keys.jwt, now)?;
+        }
+        let keys = keys.clone();
+        let (keys, key_id) = match ca_type {
+            CaType::X509 => {
+                let make = || X509Ca::create(cluster, CaKey::generate()?, now);
+                let ring = after(step, &keys.x509, make, caution, now)?;
+                let ca = about(step, &keys.x509, &ring);
+                (Keys { x509: ring, ..keys }, ca.map(|ca| ca.key_id().to_owned()))
+            }
+            CaType::Ssh => {
+                let make = || SshCa::new(cluster, &CaKey::generate()?);
+                let ring = after(step, &keys.ssh, make, caution, now)?;
+                let ca = about(step, &keys.ssh, &ring);
+                (Keys { ssh: ring, ..keys }, ca.map(|ca| ca.key_id().to_owned()))
+            }
+            CaType::SshHost => {
+                let make = || SshCa::of_hosts(cluster, &CaKey::generate()?);
+                let ring = after(step, &keys.ssh_host, make, caution, now)?;
+                let ca = about(step, &keys.ssh_host, &ring);
+                (Keys { ssh_host: ring, ..keys }, ca.map(|ca| ca.key_id().to_owned()))
+            }
+            CaType::Jwt => {
+                let make = || JwtKey::generate(self.algorithm);
+                let ring = after(step, &keys.jwt, make, caution, now)?;
+                let key = about(step, &keys.jwt, &ring);
+                (Keys { jwt: ring, ..keys }, key.map(|key| key.public().key_id().to_owned()))
+            }
+        };
+        Ok((keys, key_id.unwrap_or_default()))
+    }
+}
+
+/// The CA that a step is about.
+fn about<A>(step: Step, before: &Ring<A>, after: &Ring<A>) -> Option<Arc<A>> {
+    match step {
+        Step::Prepare => after.next().map(|one| Arc::clone(&one.ca)),
+        Step::Activate => Some(Arc::clone(after.active())),
+        Step::Retire => before.retired().first().map(|one| Arc::clone(&one.ca)),
+    }
+}
+
+/// Who verifies JWTs polls for the keys.
+fn check_published(ring: &Ring<JwtKey>, now: OffsetDateTime) -> Result<(), KeyringError> {
+    match ring.next() {
+        Some(next) if now - next.since < PUBLISHED_BEFORE_USE => {
+            let until = Timestamp(next.since + PUBLISHED_BEFORE_USE);
+            let why = format!("those who verify JWTs may not know the next key before {until}");
+            Err(KeyringError::Refused(why))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Who can use the private keys, and these.
 struct Wrapped {
     members: Vec<(String, MemberRecord)>,
@@ -579,18 +783,20 @@ fn replaced(old: &[u8], new: &[u8]) -> Change {
     Change::Replace(Table::Keyring, String::new(), old.to_vec(), new.to_vec())
 }
 
-/// The private keys by ID.
+/// The private keys by ID: of all CAs that have signed nothing yet or still sign.
 fn secrets(keys: &Keys) -> Result<Vec<(String, Pem)>, KeyringError> {
     let mut secrets = Vec::new();
-    for ca in keys.x509.trusted() {
-        secrets.push((ca.key_id().to_owned(), ca.private_pem()?));
+    for (_, one) in keys.x509.all().filter(|one| one.0 != CaState::Retired) {
+        secrets.push((one.ca.key_id().to_owned(), one.ca.private_pem()?));
     }
-    for ca in keys.ssh_trusted() {
-        secrets.push((ca.key_id().to_owned(), ca.private_pem()?));
+    for (_, one) in
+        keys.ssh.all().chain(keys.ssh_host.all()).filter(|one| one.0 != CaState::Retired)
+    {
+        secrets.push((one.ca.key_id().to_owned(), one.ca.private_pem()?));
     }
-    for (state, key) in keys.jwt.all() {
-        if let Some(pem) = key.ca.to_pem()?.filter(|_| state != CaState::Retired) {
-            secrets.push((key.ca.public().key_id().to_owned(), pem));
+    for (_, one) in keys.jwt.all().filter(|one| one.0 != CaState::Retired) {
+        if let Some(pem) = one.ca.to_pem()? {
+            secrets.push((one.ca.public().key_id().to_owned(), pem));
         }
     }
     Ok(secrets)

@@ -4,37 +4,8 @@ use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 
 use super::KeyringError;
-use crate::issue::{CaState, Dated, JwtAlgorithm, Keys, Ring, TrustChain};
+use crate::issue::{CaState, CaType, Dated, JwtAlgorithm, Keys, Ring, TrustChain};
 use crate::resource::Timestamp;
-
-/// What a CA is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CaType {
-    /// X.509 certificates.
-    X509,
-    /// SSH certificates of users.
-    Ssh,
-    /// SSH certificates of hosts.
-    SshHost,
-    /// JWTs.
-    Jwt,
-}
-
-impl CaType {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::X509, Self::Ssh, Self::SshHost, Self::Jwt];
-
-    /// Its name on the command line and in records.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::X509 => "x509",
-            Self::Ssh => "ssh",
-            Self::SshHost => "ssh_host",
-            Self::Jwt => "jwt",
-        }
-    }
-}
 
 /// The record of the keyring. Each change of it, and of the authorities that can use it, replaces it: compare-and-set on it decides
 /// between authorities. Unknown fields are those of a later version.
@@ -49,6 +20,12 @@ pub(super) struct Record {
     /// [`Keys::chain`].
     #[serde(default)]
     pub(super) chain: TrustChain,
+    /// The revision in which the CAs changed last.
+    #[serde(default)]
+    pub(super) changed: u64,
+    /// The types of CAs that are being replaced, without an operator for each step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) rotating: Vec<CaType>,
     /// The IDs of keys that were CAs of this cluster once.
     #[serde(default)]
     pub(super) former: Vec<String>,
@@ -86,6 +63,8 @@ impl Record {
             cluster: cluster.to_owned(),
             revision: 1,
             sequence: keys.sequence,
+            changed: 1,
+            rotating: Vec::new(),
             cas: cas(keys)?,
             chain: keys.chain.clone(),
             former: Vec::new(),
@@ -99,12 +78,14 @@ impl Record {
         let is_known = |key_id: &str| cas.iter().any(|ca| ca.key_id == key_id);
         let gone = self.cas.iter().map(|ca| &ca.key_id).filter(|key_id| !is_known(key_id));
         let former = self.former.iter().chain(gone).cloned().collect();
+        let touched = self.touched();
         Ok(Self {
             sequence: keys.sequence,
+            changed: touched.revision,
             cas,
             chain: keys.chain.clone(),
             former,
-            ..self.touched()
+            ..touched
         })
     }
 
@@ -120,9 +101,9 @@ impl Record {
 }
 
 impl CaRecord {
-    /// Whether its private key is stored: that of a key for JWTs only until it has signed its last one.
+    /// Whether its private key is stored: until it has signed its last certificate.
     pub(super) fn has_private(&self) -> bool {
-        self.ca_type != CaType::Jwt || self.state != CaState::Retired
+        self.state != CaState::Retired
     }
 }
 

@@ -76,8 +76,8 @@ const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often expired records are removed.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// How often the keys for JWTs are looked at.
-const JWT_KEYS_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the CAs and the keys for JWTs are looked at.
+const KEYS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often changes of the CAs by other authorities are looked for.
 const KEYRING_INTERVAL: Duration = Duration::from_secs(2);
@@ -134,7 +134,7 @@ pub async fn serve(
         () = prune(pruning) => Ok(()),
         () = count_refusals(&counting) => Ok(()),
         () = reload_certificates(reloading) => Ok(()),
-        () = maintain_jwt_keys(maintaining) => Ok(()),
+        () = maintain_keys(maintaining) => Ok(()),
         () = follow_keyring(&following) => Ok(()),
         () = syncing.sync_audit_log_periodically() => Ok(()),
         () = drained => {
@@ -178,11 +178,11 @@ async fn reload_certificates(authority: Arc<Authority>) {
 }
 
 /// Never ends.
-async fn maintain_jwt_keys(authority: Arc<Authority>) {
-    let mut times = tokio::time::interval(JWT_KEYS_INTERVAL);
+async fn maintain_keys(authority: Arc<Authority>) {
+    let mut times = tokio::time::interval(KEYS_INTERVAL);
     loop {
         times.tick().await;
-        authority.maintain_jwt_keys().await;
+        authority.maintain_keys().await;
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct Members {
 }
 
 impl Admin {
-    fn keyring(&self) -> Result<&StoredKeyring, AdminError> {
+    pub(super) fn keyring(&self) -> Result<&StoredKeyring, AdminError> {
         let missing = || AdminError::Internal("the CA keys are in memory only".to_owned());
         self.0.keyring.as_deref().ok_or_else(missing)
     }

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod allowance;
 mod audit_delivery;
 pub(crate) mod authorities;
+pub(crate) mod ca;
 pub(crate) mod call;
 mod call_queues;
 pub(crate) mod caller;
@@ -214,8 +215,8 @@ impl Authority {
         self.public_names.reload(self.clock.now());
     }
 
-    /// Makes the changes of the keys for JWTs that are due, unless the clock is implausible, or they are not stored.
-    pub async fn maintain_jwt_keys(self: &Arc<Self>) {
+    /// Makes the changes of the CAs and of the keys for JWTs that are due, unless the clock is implausible, or they are not stored.
+    pub async fn maintain_keys(self: &Arc<Self>) {
         let Some(keyring) = &self.keyring else { return };
         let now = self.clock.now();
         let changed = match self.believes_clock(now).await {
@@ -231,6 +232,7 @@ impl Authority {
             }
             Err(cause) => warn!(%cause, "cannot change the keys for JWTs"),
         }
+        self.take_due_steps(keyring, now).await;
     }
 
     /// Whether the authority can do its work.

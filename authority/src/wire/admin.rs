@@ -2,30 +2,37 @@
 
 use std::sync::Arc;
 
+use base64ct::{Base64, Encoding};
+use der::pem::LineEnding;
 use proto::v1::admin_service_server::AdminService;
 use proto::v1::authority::State;
+use proto::v1::change_ca_request::Step as WireStep;
+use proto::v1::change_ca_response::Change as CaChange;
 use proto::v1::create_request::IfExists as WireIfExists;
 use proto::v1::create_response::{Change, change::What};
 use proto::v1::export_request::Document as WireDocument;
 use proto::v1::get_recovery_slots_response::Slot;
 use proto::v1::read_table_response::Row;
 use proto::v1::{
-    AddAuthorityRequest, AddAuthorityResponse, Authority as WireAuthority, CreateRequest,
-    CreateResponse, ExportRequest, ExportResponse, GetRecoverySlotsRequest,
-    GetRecoverySlotsResponse, GetRequest, GetResponse, ListAuthoritiesRequest,
-    ListAuthoritiesResponse, ReadTableRequest, ReadTableResponse, RemoveAuthorityRequest,
-    RemoveAuthorityResponse, RemoveRequest, RemoveResponse, ReplaceRequest, SetRecoveryKeyRequest,
-    SetRecoveryKeyResponse, StatusRequest, StatusResponse,
+    AddAuthorityRequest, AddAuthorityResponse, Authority as WireAuthority, Ca, ChangeCaRequest,
+    ChangeCaResponse, CreateRequest, CreateResponse, ExportRequest, ExportResponse,
+    GetRecoverySlotsRequest, GetRecoverySlotsResponse, GetRequest, GetResponse,
+    ListAuthoritiesRequest, ListAuthoritiesResponse, ListCasRequest, ListCasResponse,
+    ReadTableRequest, ReadTableResponse, RemoveAuthorityRequest, RemoveAuthorityResponse,
+    RemoveRequest, RemoveResponse, ReplaceRequest, SetRecoveryKeyRequest, SetRecoveryKeyResponse,
+    StatusRequest, StatusResponse,
 };
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use crate::audit::Author;
-use crate::keyring::{Member, MemberState};
+use crate::issue::CaType;
+use crate::keyring::{CaOverview, Caution, Member, MemberState, Step};
 use crate::resource::Timestamp;
 use crate::service::Authority;
 use crate::service::admin::{Admin, AdminError, Page, Stored};
 use crate::service::authorities::Members;
+use crate::service::ca::Behind;
 use crate::service::documents::Document;
 use crate::store::{IfExists, Put};
 
@@ -171,6 +178,72 @@ impl AdminService for Operators {
         });
         Ok(Response::new(GetRecoverySlotsResponse { slots: slots.collect() }))
     }
+
+    async fn list_cas(
+        &self,
+        _: Request<ListCasRequest>,
+    ) -> Result<Response<ListCasResponse>, Status> {
+        let cas = self.0.cas().await?.into_iter();
+        let cas = cas.map(|(ca, behind)| wire_ca(ca, behind)).collect::<Result<_, _>>()?;
+        Ok(Response::new(ListCasResponse { cas }))
+    }
+
+    async fn change_ca(
+        &self,
+        request: Request<ChangeCaRequest>,
+    ) -> Result<Response<ChangeCaResponse>, Status> {
+        let request = request.into_inner();
+        let (step, rotates) = match request.step() {
+            WireStep::Prepare => (Step::Prepare, false),
+            WireStep::Activate => (Step::Activate, false),
+            WireStep::Retire => (Step::Retire, false),
+            WireStep::Rotate => (Step::Prepare, true),
+            WireStep::Unspecified => {
+                return Err(AdminError::InvalidArgument("step must be set".into()).into());
+            }
+        };
+        let caution = if request.force { Caution::Force } else { Caution::Wait };
+        let types = request.types.iter().map(|word| {
+            let unknown = || AdminError::InvalidArgument(format!("unknown type of CA {word:?}"));
+            CaType::ALL.into_iter().find(|one| one.as_str() == word).ok_or_else(unknown)
+        });
+        let types = types.collect::<Result<Vec<_>, _>>()?;
+        let changes = self.0.change_cas(&types, step, caution, rotates).await?;
+        let changes = changes.into_iter().map(|change| CaChange {
+            r#type: change.ca_type.as_str().to_owned(),
+            step: change.step.as_str().to_owned(),
+            key_id: change.key_id,
+        });
+        Ok(Response::new(ChangeCaResponse { changes: changes.collect() }))
+    }
+}
+
+fn wire_ca(ca: CaOverview, behind: Option<Behind>) -> Result<Ca, AdminError> {
+    let public_key = match ca.ca_type {
+        CaType::X509 => {
+            let der = Base64::decode_vec(&ca.public).unwrap_or_default();
+            der::pem::encode_string("CERTIFICATE", LineEnding::LF, &der)
+                .map_err(|cause| AdminError::Internal(cause.to_string()))?
+        }
+        CaType::Ssh | CaType::SshHost => format!("{}\n", ca.public),
+        CaType::Jwt => String::new(),
+    };
+    let is_behind = behind.as_ref().is_some_and(|behind| !behind.is_none());
+    let text = behind.as_ref().filter(|_| is_behind).map(ToString::to_string);
+    let Behind { authorities, instances, named } = behind.unwrap_or_default();
+    Ok(Ca {
+        r#type: ca.ca_type.as_str().to_owned(),
+        key_id: ca.key_id,
+        state: ca.state.as_str().to_owned(),
+        since: ca.since.to_string(),
+        not_after: time(ca.not_after),
+        public_key,
+        rotating: ca.is_rotating,
+        authorities_behind: authorities,
+        instances_behind: instances,
+        instances: named,
+        behind: text.unwrap_or_default(),
+    })
 }
 
 fn wire_authority(member: Member) -> WireAuthority {

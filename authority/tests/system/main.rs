@@ -7,6 +7,7 @@ mod tests {
     mod audit;
     mod authorities;
     mod bundle_endpoint;
+    mod ca;
     mod certificates;
     mod claim;
     mod command;

@@ -2579,6 +2579,132 @@ pub mod read_table_response {
         pub value: ::prost::alloc::vec::Vec<u8>,
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListCasRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListCasResponse {
+    /// By type, the one that signs first.
+    #[prost(message, repeated, tag = "1")]
+    pub cas: ::prost::alloc::vec::Vec<Ca>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ca {
+    /// x509, ssh, ssh_host or jwt.
+    #[prost(string, tag = "1")]
+    pub r#type: ::prost::alloc::string::String,
+    /// SHA-256 of the SubjectPublicKeyInfo in hexadecimal, or the `kid` of a key for JWTs.
+    #[prost(string, tag = "2")]
+    pub key_id: ::prost::alloc::string::String,
+    /// next, active or retired.
+    #[prost(string, tag = "3")]
+    pub state: ::prost::alloc::string::String,
+    /// When it got into that state, RFC 3339.
+    #[prost(string, tag = "4")]
+    pub since: ::prost::alloc::string::String,
+    /// The end of its certificate, RFC 3339. Empty: it has none.
+    #[prost(string, tag = "5")]
+    pub not_after: ::prost::alloc::string::String,
+    /// PEM of a certificate, or a line of authorized_keys. Empty: a key for JWTs.
+    #[prost(string, tag = "6")]
+    pub public_key: ::prost::alloc::string::String,
+    /// Whether the next steps follow by themselves.
+    #[prost(bool, tag = "7")]
+    pub rotating: bool,
+    /// Of a next CA: the live authorities that have not loaded it.
+    #[prost(string, repeated, tag = "8")]
+    pub authorities_behind: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of a next CA: how many bot instances do not have it.
+    #[prost(uint64, tag = "9")]
+    pub instances_behind: u64,
+    /// Some of them, BOT/UUID.
+    #[prost(string, repeated, tag = "10")]
+    pub instances: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of a next CA: the same as a sentence. Empty: all have it.
+    #[prost(string, tag = "11")]
+    pub behind: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeCaRequest {
+    /// x509, ssh, ssh_host or jwt.
+    #[prost(string, repeated, tag = "1")]
+    pub types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(enumeration = "change_ca_request::Step", tag = "2")]
+    pub step: i32,
+    /// Do not wait for those whom the step cuts off.
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+}
+/// Nested message and enum types in `ChangeCaRequest`.
+pub mod change_ca_request {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Step {
+        Unspecified = 0,
+        /// Creates and publishes the next CA.
+        Prepare = 1,
+        /// Lets the next CA sign.
+        Activate = 2,
+        /// Removes the CAs that no longer sign.
+        Retire = 3,
+        /// As STEP_PREPARE; the other steps follow by themselves.
+        Rotate = 4,
+    }
+    impl Step {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STEP_UNSPECIFIED",
+                Self::Prepare => "STEP_PREPARE",
+                Self::Activate => "STEP_ACTIVATE",
+                Self::Retire => "STEP_RETIRE",
+                Self::Rotate => "STEP_ROTATE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STEP_UNSPECIFIED" => Some(Self::Unspecified),
+                "STEP_PREPARE" => Some(Self::Prepare),
+                "STEP_ACTIVATE" => Some(Self::Activate),
+                "STEP_RETIRE" => Some(Self::Retire),
+                "STEP_ROTATE" => Some(Self::Rotate),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChangeCaResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub changes: ::prost::alloc::vec::Vec<change_ca_response::Change>,
+}
+/// Nested message and enum types in `ChangeCaResponse`.
+pub mod change_ca_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Change {
+        #[prost(string, tag = "1")]
+        pub r#type: ::prost::alloc::string::String,
+        /// prepare, activate or retire.
+        #[prost(string, tag = "2")]
+        pub step: ::prost::alloc::string::String,
+        /// Of the key that the step is about.
+        #[prost(string, tag = "3")]
+        pub key_id: ::prost::alloc::string::String,
+    }
+}
 /// Generated client implementations.
 pub mod admin_service_client {
     #![allow(
@@ -2938,6 +3064,56 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("endorse.v1.AdminService", "ReadTable"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lists the CAs.
+        pub async fn list_cas(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListCasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListCasResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.AdminService/ListCas",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.AdminService", "ListCas"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a step of the rotation of CAs.
+        pub async fn change_ca(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangeCaRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangeCaResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.AdminService/ChangeCa",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.AdminService", "ChangeCa"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3026,6 +3202,19 @@ pub mod admin_service_server {
             request: tonic::Request<super::ReadTableRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ReadTableResponse>,
+            tonic::Status,
+        >;
+        /// Lists the CAs.
+        async fn list_cas(
+            &self,
+            request: tonic::Request<super::ListCasRequest>,
+        ) -> std::result::Result<tonic::Response<super::ListCasResponse>, tonic::Status>;
+        /// Takes a step of the rotation of CAs.
+        async fn change_ca(
+            &self,
+            request: tonic::Request<super::ChangeCaRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangeCaResponse>,
             tonic::Status,
         >;
     }
@@ -3629,6 +3818,96 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadTableSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.AdminService/ListCas" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListCasSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListCasRequest>
+                    for ListCasSvc<T> {
+                        type Response = super::ListCasResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListCasRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_cas(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListCasSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.AdminService/ChangeCa" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangeCaSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ChangeCaRequest>
+                    for ChangeCaSvc<T> {
+                        type Response = super::ChangeCaResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangeCaRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::change_ca(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangeCaSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

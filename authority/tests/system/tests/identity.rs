@@ -12,11 +12,11 @@ use proto::v1::join_service_client::JoinServiceClient;
 use proto::v1::prove_key_request::Step as ProveKeyStep;
 use proto::v1::workload_service_client::WorkloadServiceClient;
 use proto::v1::{
-    AddAuthorityRequest, CreateRequest, ExportRequest, GetRecoverySlotsRequest, GetRequest,
-    GetTrustBundleRequest, IssueJwtSvidsRequest, IssueSshHostRequest, IssueX509SvidsRequest,
-    JoinRequest, ListAuthoritiesRequest, ProveKeyRequest, ReadTableRequest, RemoveAuthorityRequest,
-    RemoveRequest, RenewRequest, ReplaceRequest, SetRecoveryKeyRequest, StatusRequest,
-    WhoAmIRequest,
+    AddAuthorityRequest, ChangeCaRequest, CreateRequest, ExportRequest, GetRecoverySlotsRequest,
+    GetRequest, GetTrustBundleRequest, IssueJwtSvidsRequest, IssueSshHostRequest,
+    IssueX509SvidsRequest, JoinRequest, ListAuthoritiesRequest, ListCasRequest, ProveKeyRequest,
+    ReadTableRequest, RemoveAuthorityRequest, RemoveRequest, RenewRequest, ReplaceRequest,
+    SetRecoveryKeyRequest, StatusRequest, WhoAmIRequest,
 };
 use testkit::simulated::{SoftwareTpm, Wire, identity};
 use tonic::{Code, Status};
@@ -92,11 +92,13 @@ const CALLS: [&str; COUNT] = [
     "SetRecoveryKey",
     "GetRecoverySlots",
     "ReadTable",
+    "ListCas",
+    "ChangeCa",
 ];
-const COUNT: usize = 21;
+const COUNT: usize = 23;
 
 /// A caller without certificate makes two calls on a connection.
-const WIRES: usize = 11;
+const WIRES: usize = 12;
 
 /// How each call ends for who is at the other end of a connection, in the order of [`CALLS`].
 /// The connections are all of the same caller: one without certificate makes two calls.
@@ -109,6 +111,7 @@ async fn calls(wires: [&Wire; WIRES], tpm: &SoftwareTpm) -> [Code; COUNT] {
     let [mut listing, mut adding, mut recovering] =
         [wires[8], wires[9], wires[10]].map(|wire| AdminServiceClient::new(wire.channel.clone()));
     let mut reading = AdminServiceClient::new(wires[6].channel.clone());
+    let mut rotating = AdminServiceClient::new(wires[11].channel.clone());
     let [mut workload, mut another, mut last] =
         [wires[5], wires[6], wires[7]].map(|wire| WorkloadServiceClient::new(wire.channel.clone()));
     let wish = issue_request(&SigningKey::generate(), &wires[1].exporter);
@@ -146,6 +149,8 @@ async fn calls(wires: [&Wire; WIRES], tpm: &SoftwareTpm) -> [Code; COUNT] {
                 .await
                 .map(|_| ()),
         ),
+        code(rotating.list_cas(ListCasRequest {}).await.map(|_| ())),
+        code(rotating.change_ca(ChangeCaRequest::default()).await.map(|_| ())),
     ]
 }
 
@@ -229,7 +234,7 @@ async fn calls_are_authorized_by_certificate() {
         assert_calls(caller, calls(wires, &tpm).await, expected);
     }
     // Operators come in by another door, behind which is nothing for hosts.
-    let needs_more = ["AddAuthority", "RemoveAuthority", "SetRecoveryKey"];
+    let needs_more = ["AddAuthority", "RemoveAuthority", "SetRecoveryKey", "ChangeCa"];
     let admin = std::array::from_fn(|call| match CALLS[call] {
         _ if call < 9 => absent,
         name if needs_more.contains(&name) => invalid,

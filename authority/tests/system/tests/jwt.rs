@@ -156,7 +156,7 @@ async fn next_key_signs_after_an_hour_and_the_last_one_is_published_until_its_to
         [(0, 2, "ES256", 3), (2, 2, "RS256", 4), (26, 2, "RS256", 4), (28, 1, "RS256", 5)]
     {
         harness.go_on(hours * 3600).await;
-        authority.maintain_jwt_keys().await;
+        authority.maintain_keys().await;
         let keys = keyring.keys();
         assert_eq!(keys.jwt.active().public().algorithm().as_str(), signs, "{hours}");
         assert_eq!((keys.jwt.trusted().count(), keys.sequence), (count, sequence), "{hours}");

@@ -151,7 +151,8 @@ async fn ca_that_is_not_valid_yet_is_reported() {
     assert!(cause.contains("the X.509 CA is not valid before"), "{cause}");
     let mut admin = AdminServiceClient::new(harness.operator().await.channel);
     let warned = admin.status(StatusRequest {}).await.unwrap().into_inner().warnings;
-    assert_eq!(warned, [cause]);
+    // The clock may be noticed as well.
+    assert_eq!(warned.first(), Some(&cause));
 }
 
 #[tokio::test]
