@@ -676,6 +676,10 @@ fn calls(host: &TeleportHost<'_>) -> Result<()> {
     use proto::teleport::legacy::{GetRoleRequest, UserCertsRequest, Watch, WatchKind};
     use proto::teleport::machineid_v1::{BotInstanceStatusHeartbeat, SubmitHeartbeatRequest};
     use proto::teleport::trust_v1::{GetCertAuthoritiesRequest, GetCertAuthorityRequest};
+    use proto::teleport::workloadidentity_v1::{
+        IssueWorkloadIdentitiesRequest, IssueWorkloadIdentityRequest, JwtsvidParams, LabelSelector,
+        X509svidParams,
+    };
     let [stranger, bot, output] = [0, 1, 2];
     let call = |name: &str, method: &str, who: u8, message: Vec<u8>| {
         let is_this = |path: &&str| path.ends_with(&format!("/{method}"));
@@ -726,6 +730,33 @@ fn calls(host: &TeleportHost<'_>) -> Result<()> {
         tls_public_key: keys.public_tls_key.clone(),
         reissuable_role_impersonation: false,
     };
+    call("federations", "ListSPIFFEFederations", bot, Vec::new())?;
+    let key = || X509svidParams { public_key: fuzz::fixtures::service_key().spki_der() };
+    let audiences =
+        |all: &[&str]| JwtsvidParams { audiences: all.iter().map(ToString::to_string).collect() };
+    let one = |name: &str, x509_svid_params, jwt_svid_params| {
+        let (name, requested_ttl) = (name.to_owned(), None);
+        IssueWorkloadIdentityRequest { name, x509_svid_params, jwt_svid_params, requested_ttl }
+            .encode_to_vec()
+    };
+    call("svid", "IssueWorkloadIdentity", bot, one("web", Some(key()), None))?;
+    call("jwt-svid", "IssueWorkloadIdentity", output, one("web", None, Some(audiences(&["a"]))))?;
+    call("refused-svid", "IssueWorkloadIdentity", bot, one("db", Some(key()), None))?;
+    let label = LabelSelector { key: "env".into(), values: vec!["prod".into(), "test".into()] };
+    let all = IssueWorkloadIdentitiesRequest {
+        label_selectors: vec![label],
+        x509_svid_params: Some(key()),
+        jwt_svid_params: None,
+        requested_ttl: Some(proto::teleport::Duration { seconds: 60, nanos: 0 }),
+    };
+    call("svids", "IssueWorkloadIdentities", output, all.encode_to_vec())?;
+    let all = IssueWorkloadIdentitiesRequest {
+        x509_svid_params: None,
+        jwt_svid_params: Some(audiences(&["a", "b"])),
+        ..all
+    };
+    call("jwt-svids", "IssueWorkloadIdentities", bot, all.encode_to_vec())?;
+
     call("certs", "GenerateUserCerts", bot, certs(&["access", "dev"]).encode_to_vec())?;
     call("certs-of-one-role", "GenerateUserCerts", bot, certs(&["dev"]).encode_to_vec())?;
     call("refused-role-request", "GenerateUserCerts", bot, certs(&["admin"]).encode_to_vec())?;

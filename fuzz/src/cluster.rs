@@ -37,7 +37,7 @@ use crate::fixtures;
 /// Calls of one authority. The next one is new, since an authority counts calls, and keeps its audit log.
 const MAX_CALLS: u32 = 10_000;
 
-/// A bot, and a token by which it joined.
+/// A bot, a token by which it joined, and an identity for its workloads.
 const RESOURCES: &str = "\
 kind: bot
 version: v1
@@ -54,6 +54,13 @@ spec:
   tpm:
     allow:
       - ek_public_hash: EK
+---
+kind: workload_identity
+version: v1
+metadata: {name: web, labels: {env: prod}}
+spec:
+  bots: {names: [example]}
+  spiffe: {id: \"/site/{{ user.bot_name }}/web\", hint: web}
 ";
 
 /// Who calls.
@@ -112,7 +119,7 @@ impl Cluster {
 
         let resources = read(&RESOURCES.replace("EK", &sha256(&fixtures::ek_spki())))
             .expect("as an operator writes it");
-        let [Resource::Bot(bot), _] = resources.as_slice() else { panic!("a bot and a token") };
+        let [Resource::Bot(bot), ..] = resources.as_slice() else { panic!("a bot first") };
         let public: SubjectKey = fixtures::join_key().verifying_key().into();
         let instance = joined(&public, now);
         let issue = |profile| {

@@ -7,6 +7,10 @@ use authority::issue::{Subject, SubjectKey};
 use authority::resource::BotInstance;
 use authority::store::{Change, Table};
 use proto::teleport::legacy::{Certs, UserCertsRequest};
+use proto::teleport::workloadidentity_v1::{
+    Credential, IssueWorkloadIdentitiesRequest, IssueWorkloadIdentitiesResponse,
+    IssueWorkloadIdentityRequest, IssueWorkloadIdentityResponse, JwtsvidParams, X509svidParams,
+};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tonic::Code;
@@ -17,7 +21,7 @@ use crate::cluster::{Answer, Cluster, Who};
 use crate::{Verdict, assert_harmless};
 
 /// The methods, by the first octet of an input.
-pub const METHODS: [&str; 10] = [
+pub const METHODS: [&str; 13] = [
     PING,
     CLUSTER_CA,
     "/proto.AuthService/WatchEvents",
@@ -28,12 +32,20 @@ pub const METHODS: [&str; 10] = [
     "/teleport.presence.v1.PresenceService/ListRemoteClusters",
     "/teleport.trust.v1.TrustService/GetCertAuthority",
     "/teleport.trust.v1.TrustService/GetCertAuthorities",
+    "/teleport.machineid.v1.SPIFFEFederationService/ListSPIFFEFederations",
+    ISSUE_ONE,
+    ISSUE_ALL,
 ];
 
 const PING: &str = "/proto.AuthService/Ping";
 const CLUSTER_CA: &str = "/proto.AuthService/GetClusterCACert";
 const USER_CERTS: &str = "/proto.AuthService/GenerateUserCerts";
 const HEARTBEAT: &str = "/teleport.machineid.v1.BotInstanceService/SubmitHeartbeat";
+
+const ISSUE_ONE: &str =
+    "/teleport.workloadidentity.v1.WorkloadIdentityIssuanceService/IssueWorkloadIdentity";
+const ISSUE_ALL: &str =
+    "/teleport.workloadidentity.v1.WorkloadIdentityIssuanceService/IssueWorkloadIdentities";
 
 /// Bytes of a text that a host says and the authority records.
 const MAX_TEXT: usize = 255;
@@ -88,6 +100,19 @@ fn granted(cluster: &Cluster, method: &str, who: Who, message: &[u8], answer: &A
             assert!(tables.contains(&Table::Instances) && tables.contains(&Table::LogHeads));
         }
         HEARTBEAT => recorded(answer),
+        ISSUE_ONE => {
+            let request: IssueWorkloadIdentityRequest = decoded(message);
+            let answer: IssueWorkloadIdentityResponse = decoded(&answer.message);
+            assert_eq!(request.name, "web", "another workload identity");
+            issued(cluster, request.x509_svid_params, request.jwt_svid_params, answer.credential);
+            assert!(tables.contains(&Table::AuditRows));
+        }
+        ISSUE_ALL => {
+            let request: IssueWorkloadIdentitiesRequest = decoded(message);
+            let answer: IssueWorkloadIdentitiesResponse = decoded(&answer.message);
+            issued(cluster, request.x509_svid_params, request.jwt_svid_params, answer.credentials);
+            assert!(tables.contains(&Table::AuditRows));
+        }
         _ => assert!(tables.is_empty(), "{tables:?}"),
     }
 }
@@ -117,6 +142,34 @@ fn certified(cluster: &Cluster, request: &[u8], answer: &[u8]) {
     assert!(not_after <= cluster.not_after, "it outlives the identity: {not_after}");
     let line = String::from_utf8(certs.ssh).expect("text");
     assert_harmless(line.trim_end());
+}
+
+/// Credentials of the workload identity that the bot may have, for what the request names.
+fn issued(
+    cluster: &Cluster,
+    x509: Option<X509svidParams>,
+    jwt: Option<JwtsvidParams>,
+    credentials: impl IntoIterator<Item = Credential>,
+) {
+    for credential in credentials {
+        assert_eq!(credential.spiffe_id, "spiffe://example.test/site/example/web");
+        let ends = credential.expires_at.expect("a time").seconds;
+        let outlives = u64::try_from(ends).expect("after 1970") > cluster.not_after;
+        assert!(!outlives, "it outlives the identity: {ends}");
+        match (&x509, &jwt, credential.x509_svid, credential.jwt_svid) {
+            (Some(params), None, Some(svid), None) => {
+                let leaf = Certificate::from_der(&svid.cert).expect("DER");
+                let key = leaf.tbs_certificate().subject_public_key_info();
+                let wanted = SubjectKey::from_spki(&params.public_key).expect("it was certified");
+                assert_eq!(key.to_der().expect("a key"), wanted.to_spki().expect("a key"));
+            }
+            (None, Some(params), None, Some(svid)) => {
+                assert!(!params.audiences.is_empty(), "a token for everyone");
+                assert_eq!(svid.jwt.split('.').count(), 3);
+            }
+            other => panic!("not what was asked for: {other:?}"),
+        }
+    }
 }
 
 /// What a host says about itself is recorded up to a limit.
