@@ -70,12 +70,13 @@ const fn hint(naming: Naming, alert: AlertDescription) -> &'static str {
     }
 }
 
-/// Whether the server's certificate is of a CA that is not trusted.
+/// Whether the server's certificate is of a CA that is not trusted. An authority presents its CA; a server that presents none is
+/// another one.
 pub(super) fn is_unknown_ca(error: &io::Error) -> bool {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => true,
         Some(Error::InvalidCertificate(CertificateError::Other(other))) => {
-            matches!(other.0.downcast_ref(), Some(PinError::NotPinned { .. }))
+            matches!(other.0.downcast_ref(), Some(PinError::NotPinned { presented }) if !presented.is_empty())
         }
         _ => false,
     }
