@@ -208,8 +208,10 @@ impl Files {
         let token = batch.add(&self.access.token, SHORT_TIMEOUT, move || settings.token.read());
         let (storage, place) = (self.storage.clone(), self.socket_place.clone());
         let identity = batch.add(&self.access.storage, TIMEOUT, move || {
-            let socket = place.and_then(|place| place.recreate());
-            Ok((storage.map_or(Ok(()), |storage| storage.check()), socket))
+            // The directory is opened first. Who looks up a name in one that hangs holds its lock, for which other processes would
+            // wait and could not be killed.
+            let checked = storage.map_or(Ok(()), |storage| storage.check());
+            Ok((checked, place.and_then(|place| place.recreate())))
         });
         let check = |sink: &Arc<FileSink>| {
             let checked = Arc::clone(sink);
