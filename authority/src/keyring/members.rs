@@ -1,19 +1,25 @@
 //! The authorities of a cluster: who can use the private keys, and who is alive.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use base64ct::{Base64, Encoding};
 use p256::PublicKey;
 use pkcs8::{DecodePublicKey, EncodePublicKey};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::resource::{Invalid, Name, Timestamp};
+use crate::store::Keyed;
 
 /// How often an authority says that it is alive.
-pub const HEARTBEAT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// An authority that has missed so many heartbeats is missing.
-const MAX_MISSED: i32 = 3;
+/// An authority without a heartbeat for longer is missing: it has missed three.
+const MISSING_AFTER: Duration = Duration::from_secs(15);
 
 /// What a request for admission begins with.
 const REQUEST: &str = "endorse-authority-request:v1:";
@@ -74,21 +80,63 @@ pub struct Member {
     pub keyring: Option<u64>,
 }
 
+/// The heartbeats of the authorities as this one has seen them change. By its own clock: those of other machines may be minutes off.
+#[derive(Default)]
+pub(super) struct Observed(Mutex<BTreeMap<String, Observation>>);
+
+struct Observation {
+    row: Vec<u8>,
+    /// When this row was seen for the first time.
+    since: Instant,
+    /// Whether there was another one before.
+    has_changed: bool,
+}
+
+impl Observed {
+    /// Takes the heartbeats of all authorities, by their IDs, as they are now.
+    pub(super) fn note(&self, rows: Vec<Keyed>, now: Instant) {
+        let mut observed = self.lock();
+        for (id, row) in rows {
+            let known = observed.get(&id);
+            if known.is_none_or(|known| known.row != row) {
+                let has_changed = known.is_some();
+                observed.insert(id, Observation { row, since: now, has_changed });
+            }
+        }
+    }
+
+    /// Whether an authority is alive. Until its heartbeats were observed for long enough, the time in the last one decides.
+    pub(super) fn is_live(&self, id: &str, is_recent: bool, now: Instant) -> bool {
+        let observed = self.lock();
+        let Some(Observation { since, has_changed, .. }) = observed.get(id) else {
+            return is_recent;
+        };
+        now.duration_since(*since) <= MISSING_AFTER && (*has_changed || is_recent)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Observation>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HeartbeatRecord {
+    /// Whether it was written a moment ago, if the clock of its authority is right.
+    pub(super) fn is_recent(&self, now: OffsetDateTime) -> bool {
+        (now - self.time.0).abs() <= MISSING_AFTER
+    }
+}
+
 impl Member {
     pub(super) fn new(
         id: String,
         record: MemberRecord,
         heartbeat: Option<HeartbeatRecord>,
-        now: OffsetDateTime,
+        is_live: bool,
     ) -> Self {
-        let is_live = |heartbeat: &HeartbeatRecord| {
-            // A clock that is ahead or behind is that of another machine.
-            (now - heartbeat.time.0).abs() <= HEARTBEAT_INTERVAL * MAX_MISSED.unsigned_abs()
-        };
-        let state = match (&record.removed, &heartbeat) {
-            (Some(_), _) => MemberState::Removed,
-            (None, Some(heartbeat)) if is_live(heartbeat) => MemberState::Live,
-            _ => MemberState::Missing,
+        let state = match &record.removed {
+            Some(_) => MemberState::Removed,
+            None if is_live => MemberState::Live,
+            None => MemberState::Missing,
         };
         let seen = heartbeat.as_ref().map(|heartbeat| heartbeat.time);
         let keyring = heartbeat.as_ref().map(|heartbeat| heartbeat.keyring);
@@ -171,32 +219,54 @@ mod tests {
 
     const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
 
+    fn heartbeat(seconds_ago: i64) -> HeartbeatRecord {
+        HeartbeatRecord {
+            time: Timestamp(NOW - time::Duration::seconds(seconds_ago)),
+            version: "1".into(),
+            keyring: 1,
+            address: String::new(),
+        }
+    }
+
     #[test]
-    fn authority_is_missing_after_three_heartbeats_and_removed_for_good() {
+    fn removed_authority_is_removed_for_good() {
         let record = MemberRecord {
             name: "a".parse().unwrap(),
             wrapping_key: String::new(),
             added: Timestamp(NOW),
             removed: None,
         };
-        let state = |record: &MemberRecord, seconds: Option<i64>| {
-            let heartbeat = seconds.map(|seconds| HeartbeatRecord {
-                time: Timestamp(NOW - time::Duration::seconds(seconds)),
-                version: "1".into(),
-                keyring: 1,
-                address: String::new(),
-            });
-            Member::new("id".into(), record.clone(), heartbeat, NOW).state
+        let state = |record: &MemberRecord, is_live| {
+            Member::new("id".into(), record.clone(), Some(heartbeat(0)), is_live).state
         };
-        assert_eq!(state(&record, None), MemberState::Missing);
-        for (seconds, expected) in
-            [(0, MemberState::Live), (15, MemberState::Live), (16, MemberState::Missing)]
-        {
-            assert_eq!(state(&record, Some(seconds)), expected, "{seconds}");
-            assert_eq!(state(&record, Some(-seconds)), expected, "its clock is ahead");
-        }
+        assert_eq!(state(&record, true), MemberState::Live);
+        assert_eq!(state(&record, false), MemberState::Missing);
         let removed = MemberRecord { removed: Some(Timestamp(NOW)), ..record };
-        assert_eq!(state(&removed, Some(0)), MemberState::Removed);
+        assert_eq!(state(&removed, true), MemberState::Removed);
+    }
+
+    #[test]
+    fn authority_is_missing_after_three_heartbeats_whatever_its_clock_says() {
+        for (seconds, expected) in [(0, true), (15, true), (16, false), (-15, true), (-16, false)] {
+            assert_eq!(heartbeat(seconds).is_recent(NOW), expected, "{seconds}");
+        }
+        let (observed, start) = (Observed::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let note = |row: &[u8], seconds| {
+            observed.note(vec![("a".to_owned(), row.to_vec())], at(seconds));
+        };
+        // What its clock says counts only until its heartbeats were seen to change, or not to.
+        assert!(observed.is_live("a", true, start) && !observed.is_live("a", false, start));
+        note(b"1", 0);
+        assert!(observed.is_live("a", true, at(15)) && !observed.is_live("a", false, at(1)));
+        assert!(!observed.is_live("a", true, at(16)));
+        note(b"1", 16);
+        assert!(!observed.is_live("a", true, at(17)));
+        note(b"2", 20);
+        note(b"2", 34);
+        assert!(observed.is_live("a", false, at(35)) && !observed.is_live("a", true, at(36)));
+        note(b"3", 100);
+        assert!(observed.is_live("a", false, at(101)));
     }
 
     #[test]

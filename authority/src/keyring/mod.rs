@@ -17,12 +17,13 @@ use std::sync::{Arc, OnceLock};
 use p256::PublicKey;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tracing::info;
 use zeroize::Zeroizing;
 
 use self::load::load;
 pub use self::members::{AdmissionRequest, HEARTBEAT_INTERVAL, Member, MemberState};
-use self::members::{HeartbeatRecord, MemberRecord, decode_key, encode_key};
+use self::members::{HeartbeatRecord, MemberRecord, Observed, decode_key, encode_key};
 pub use self::own::Own;
 use self::record::{Record, RecoveryRecord};
 pub use self::rotation::{Caution, RETIRED_FOR, Step};
@@ -61,6 +62,8 @@ pub struct StoredKeyring {
     address: OnceLock<String>,
     /// Whether other authorities may use the store.
     is_shared: bool,
+    /// The heartbeats of all authorities.
+    observed: Observed,
     /// Whether another authority has removed this one.
     is_removed: AtomicBool,
     /// What [`Self::keyring`] was made of. Changes wait for each other here.
@@ -532,7 +535,10 @@ impl StoredKeyring {
     pub async fn beat(&self, now: OffsetDateTime) -> Result<(), KeyringError> {
         let row = encode(&self.heartbeat(now).await)?;
         let id = self.own.id.clone();
-        Ok(self.store.write(vec![Change::Put(Table::Heartbeats, id, row)]).await?)
+        self.store.write(vec![Change::Put(Table::Heartbeats, id, row)]).await?;
+        let rows = Pages::new(&*self.store, Table::Heartbeats, "").all().await?;
+        self.observed.note(rows, Instant::now());
+        Ok(())
     }
 
     async fn heartbeat(&self, now: OffsetDateTime) -> HeartbeatRecord {
@@ -557,13 +563,18 @@ impl StoredKeyring {
     pub async fn members(&self, now: OffsetDateTime) -> Result<Vec<Member>, KeyringError> {
         let mut members = Vec::new();
         for (id, record) in self.member_records().await? {
-            let heartbeat = if id == self.own.id {
+            let is_self = id == self.own.id;
+            let heartbeat = if is_self {
                 Some(self.heartbeat(now).await)
             } else {
                 let row = self.store.read(Table::Heartbeats, &id).await?;
                 row.map(|row| decode(Table::Heartbeats, &id, &row)).transpose()?
             };
-            members.push(Member::new(id, record, heartbeat, now));
+            let is_recent = heartbeat
+                .as_ref()
+                .is_some_and(|heartbeat: &HeartbeatRecord| heartbeat.is_recent(now));
+            let is_live = is_self || self.observed.is_live(&id, is_recent, Instant::now());
+            members.push(Member::new(id, record, heartbeat, is_live));
         }
         members.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
         Ok(members)
@@ -611,6 +622,7 @@ impl Opened {
             on_change,
             address: OnceLock::new(),
             is_shared,
+            observed: Observed::default(),
             is_removed: AtomicBool::new(false),
             loaded: Mutex::new(loaded),
         }
