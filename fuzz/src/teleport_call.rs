@@ -105,13 +105,13 @@ fn granted(cluster: &Cluster, method: &str, who: Who, message: &[u8], answer: &A
             let answer: IssueWorkloadIdentityResponse = decoded(&answer.message);
             assert_eq!(request.name, "web", "another workload identity");
             issued(cluster, request.x509_svid_params, request.jwt_svid_params, answer.credential);
-            assert!(tables.contains(&Table::AuditRows));
+            assert!(tables.contains(&Table::LogHeads));
         }
         ISSUE_ALL => {
             let request: IssueWorkloadIdentitiesRequest = decoded(message);
             let answer: IssueWorkloadIdentitiesResponse = decoded(&answer.message);
             issued(cluster, request.x509_svid_params, request.jwt_svid_params, answer.credentials);
-            assert!(tables.contains(&Table::AuditRows));
+            assert!(tables.contains(&Table::LogHeads));
         }
         _ => assert!(tables.is_empty(), "{tables:?}"),
     }
