@@ -73,7 +73,7 @@ impl Walk {
     /// Takes the next documents, in their order. Returns whether one was new.
     ///
     /// # Errors
-    /// A document is malformed, not the next one, or nobody vouches for it. What was verified before it stays.
+    /// A document is malformed, not the next one, or not signed by a CA that the host trusts. What was verified before it stays.
     pub fn follow(&mut self, links: &[Link]) -> Result<bool, String> {
         let mut is_further = false;
         for link in links {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn document_that_nobody_vouches_for_is_refused_and_leaves_what_was_verified() {
+    fn document_without_a_trusted_signature_is_refused_and_changes_nothing() {
         let (a, b, other) = (Ca::new("a"), Ca::new("b"), Ca::new("other"));
         let [first, prepared, activated, retired] = rotation(&a, &b);
         let of = |start: &Ca, links: &[&Link]| {

@@ -382,7 +382,7 @@ impl StoredKeyring {
         loaded.record.cas.iter().map(overview).collect()
     }
 
-    /// The steps that are due without an operator, and whether they wait for nobody. The keys for JWTs have a schedule of their own,
+    /// The steps that are due without an operator, and whether each is too urgent to wait. The keys for JWTs have a schedule of their own,
     /// but for a rotation.
     pub async fn due(&self, now: OffsetDateTime) -> Vec<(CaType, Step, bool)> {
         let rotating = self.loaded.lock().await.record.rotating.clone();
@@ -552,7 +552,7 @@ impl StoredKeyring {
 
     /// Says in the heartbeats where this authority listens.
     pub fn listens_on(&self, address: String) {
-        // It is said once.
+        // It listens once.
         let _ = self.address.set(address);
     }
 

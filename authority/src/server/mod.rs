@@ -193,7 +193,7 @@ async fn follow_keyring(authority: &Authority) {
     };
     let mut polls = tokio::time::interval(KEYRING_INTERVAL);
     let mut beats = tokio::time::interval(HEARTBEAT_INTERVAL);
-    // A store that fails is said once, until it works again.
+    // The log has the first failure of a store, until it works again.
     let mut is_said = false;
     loop {
         let done = tokio::select! {

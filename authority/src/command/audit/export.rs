@@ -33,7 +33,7 @@ pub(super) async fn export(export: AuditExport) -> Result<(), Failure> {
         let mut file = private().create_new(true).open(to.join(name)).map_err(failed)?;
         file.write_all(&content).and_then(|()| file.sync_all()).map_err(failed)?;
     }
-    let mut told = String::new();
+    let mut report = String::new();
     for log in source.records.logs().await.map_err(|cause| unreadable(&cause))? {
         let name = format!("{log}.jsonl");
         let file = private().create_new(true).open(to.join(&name)).map_err(failed)?;
@@ -55,9 +55,9 @@ pub(super) async fn export(export: AuditExport) -> Result<(), Failure> {
         }
         let file = lines.into_inner().map_err(|cause| failed(cause.into_error()))?;
         file.sync_all().map_err(failed)?;
-        told.push_str(&format!("{}: {count} entries\n", to.join(name).display()));
+        report.push_str(&format!("{}: {count} entries\n", to.join(name).display()));
     }
-    write(told)
+    write(report)
 }
 
 async fn entries(

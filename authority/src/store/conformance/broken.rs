@@ -307,7 +307,7 @@ impl Store for Faulty {
     }
 }
 
-/// A snapshot that is none.
+/// A snapshot that shows later changes.
 struct Live(Arc<MemoryStore>);
 
 impl Snapshot for Live {
