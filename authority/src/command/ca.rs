@@ -8,7 +8,7 @@ use proto::v1::{Ca as WireCa, ChangeCaRequest, ExportRequest, ListCasRequest};
 use serde_json::json;
 
 use super::client::{Operator, connect, refused};
-use super::table::table;
+use super::table::{table, to_seconds};
 use crate::cli::ca::{Ca, Export, Prepare, Status, Step, Types};
 use crate::cli::{DataDir, ListFormat};
 use crate::issue::CaType;
@@ -31,8 +31,9 @@ async fn step(step: Step, which: WireStep) -> Result<(), Failure> {
     // Without --yes the refusal names those who are cut off.
     let changed = change(&data, types, which, force && yes).await;
     match changed {
-        Err(failure) if force && !yes => {
-            Err(Failure { advice: "add --yes to do it all the same".to_owned(), ..failure })
+        Err(failure) if force && !yes && failure.exit == Exit::Refused => {
+            let advice = "run `authority ca status`; add --yes if it only has to wait for hosts or certificates";
+            Err(Failure { advice: advice.to_owned(), ..failure })
         }
         changed => changed,
     }
@@ -74,7 +75,8 @@ async fn status(status: Status) -> Result<(), Failure> {
     }
     let row = |ca: &WireCa| {
         let state = if ca.rotating { format!("{}, rotating", ca.state) } else { ca.state.clone() };
-        [ca.r#type.clone(), state, ca.since.clone(), ca.not_after.clone(), ca.key_id.clone()]
+        let (since, not_after) = (to_seconds(&ca.since), to_seconds(&ca.not_after));
+        [ca.r#type.clone(), state, since, not_after, ca.key_id.clone()]
     };
     let rows: Vec<_> = cas.iter().map(row).collect();
     let mut text = table(["Type", "State", "Since", "Expires", "Key"], &rows);

@@ -15,6 +15,11 @@ pub(super) fn table<const N: usize>(titles: [&str; N], rows: &[[String; N]]) -> 
     text
 }
 
+/// A time of RFC 3339 in UTC without the fraction of a second.
+pub(super) fn to_seconds(time: &str) -> String {
+    time.split_once('.').map_or_else(|| time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
+}
+
 fn line(cells: &[String], widths: &[usize]) -> String {
     let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
     cells.collect::<Vec<_>>().join(" ").trim_end().to_owned() + "\n"
@@ -37,5 +42,12 @@ mod tests {
             [["a".to_owned(), "\u{1b}[2J\u{202e}x".to_owned()], ["bcd".to_owned(), String::new()]];
         let text = table(["ID", "Name"], &rows);
         assert_eq!(text, "ID  Name\n--- ------\na   ?[2J?x\nbcd -\n");
+    }
+
+    #[test]
+    fn times_are_shown_to_the_second() {
+        for time in ["2026-11-30T23:36:58.875015957Z", "2026-11-30T23:36:58Z"] {
+            assert_eq!(to_seconds(time), "2026-11-30T23:36:58Z");
+        }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tracing::warn;
 
-use super::super::table::table;
+use super::super::table::{table, to_seconds};
 use crate::cli::{AuditLs, ListFormat, Since};
 use crate::data_directory::DataDirectory;
 use crate::resource::Timestamp;
@@ -79,8 +79,7 @@ fn row(event: &Value) -> [String; 7] {
         code if code.is_empty() => text("outcome"),
         code => code,
     };
-    let time = text("time");
-    let time = time.split_once('.').map_or(time.clone(), |(seconds, _)| format!("{seconds}Z"));
+    let time = to_seconds(&text("time"));
     let ek = text("ek_pub_hash").chars().take(16).collect();
     let by = match (text("addr.remote"), event.get("unix_uid").and_then(Value::as_u64)) {
         (remote, _) if !remote.is_empty() => remote,
