@@ -238,7 +238,7 @@ mod tests {
             keyring.replace(change(Keys::clone(&keyring.keys()))).unwrap();
             keyring.keys()
         };
-        // Of keys for JWTs there is none.
+        // A change of the keys for JWTs makes no document.
         let key = || JwtKey::generate(JwtAlgorithm::Es256).unwrap();
         let first = change(&|keys| Keys { jwt: keys.jwt.with_next(key(), NOW), ..keys });
         assert_eq!(first.chain.version(), 1);

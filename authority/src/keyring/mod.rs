@@ -3,11 +3,13 @@
 //! Every change is a compare-and-set on one record, with the wrapped keys in the same batch. So two authorities never change the CAs
 //! at the same time, and whoever is admitted meanwhile gets all keys.
 
+mod access;
 mod load;
 mod members;
 mod own;
 mod record;
 mod rotation;
+mod steps;
 pub mod wrap;
 
 use std::fmt;
@@ -17,24 +19,21 @@ use std::sync::{Arc, OnceLock};
 use p256::PublicKey;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 use tracing::info;
 use zeroize::Zeroizing;
 
+pub use self::access::RecoverySlot;
 use self::load::load;
 pub use self::members::{AdmissionRequest, HEARTBEAT_INTERVAL, Member, MemberState};
-use self::members::{HeartbeatRecord, MemberRecord, Observed, decode_key, encode_key};
+use self::members::{MemberRecord, Observed, encode_key};
 pub use self::own::Own;
-use self::record::{Record, RecoveryRecord};
+use self::record::Record;
 pub use self::rotation::{Caution, RETIRED_FOR, Step};
-use self::rotation::{Situation, after};
+pub use self::steps::CaOverview;
 use self::wrap::{Unwrap, WrapError, wrap};
-use crate::issue::{
-    CaKey, CaState, CaType, ClusterName, IssueError, JwtAlgorithm, JwtKey, JwtKeyChange, Keyring,
-    Keys, PUBLISHED_BEFORE_USE, Ring, SshCa, X509Ca,
-};
+use crate::issue::{CaState, IssueError, JwtAlgorithm, JwtKeyChange, Keyring, Keys};
 use crate::resource::{Invalid, Name, Timestamp};
-use crate::store::{Change, Pages, Store, StoreError, Table, decode, encode};
+use crate::store::{Change, Store, StoreError, Table, decode, encode};
 
 /// The slot of the recovery key. No authority has it as its ID, which is a UUID.
 pub const RECOVERY: &str = "recovery";
@@ -93,42 +92,6 @@ pub enum KeyringError {
     Refused(String),
     /// No certificate or key could be made.
     Issue(IssueError),
-}
-
-/// A CA as operators see it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CaOverview {
-    /// What it is for.
-    pub ca_type: CaType,
-    /// Its state.
-    pub state: CaState,
-    /// Since when it is in this state.
-    pub since: Timestamp,
-    /// The end of its certificate, if it has one.
-    pub not_after: Option<Timestamp>,
-    /// The ID of its key.
-    pub key_id: String,
-    /// The certificate or SubjectPublicKeyInfo, DER in base64, or the line of authorized_keys.
-    pub public: String,
-    /// The revision of the keyring in which the CAs changed last.
-    pub revision: u64,
-    /// The newest document of the trust chain.
-    pub version: u64,
-    /// Whether the next steps follow by themselves.
-    pub is_rotating: bool,
-}
-
-/// A private key that is wrapped to the recovery key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecoverySlot {
-    /// What the CA is for.
-    pub ca_type: CaType,
-    /// Its state.
-    pub state: CaState,
-    /// The ID of its key.
-    pub key_id: String,
-    /// The private key, wrapped; `None` if it is not wrapped to the recovery key.
-    pub wrapped: Option<Vec<u8>>,
 }
 
 impl StoredKeyring {
@@ -286,29 +249,6 @@ impl StoredKeyring {
         Ok(batch)
     }
 
-    /// To whom private keys are wrapped.
-    async fn recipients(&self, record: &Record) -> Result<Vec<(String, PublicKey)>, KeyringError> {
-        let mut recipients = Vec::new();
-        for (id, member) in self.member_records().await? {
-            if member.removed.is_none() {
-                recipients.push((id, decode_key(&member.wrapping_key).map_err(damaged)?));
-            }
-        }
-        if let Some(recovery) = &record.recovery {
-            let key = decode_key(&recovery.public_key).map_err(damaged)?;
-            recipients.push((RECOVERY.to_owned(), key));
-        }
-        Ok(recipients)
-    }
-
-    async fn member_records(&self) -> Result<Vec<(String, MemberRecord)>, StoreError> {
-        let rows = Pages::new(&*self.store, Table::Authorities, "").all().await?;
-        let read = |(id, row): (String, Vec<u8>)| {
-            decode(Table::Authorities, &id, &row).map(|record| (id, record))
-        };
-        rows.into_iter().map(read).collect()
-    }
-
     /// Makes the changes of the keys for JWTs that are due, and returns them.
     ///
     /// # Errors
@@ -324,260 +264,6 @@ impl StoredKeyring {
             Ok(last.map(|jwt| (Keys { jwt, ..keys.clone() }, changes)))
         });
         Ok(changed.await?.unwrap_or_default())
-    }
-
-    /// Takes a step with the CAs of a type, and returns the ID of the key that it is about. With `rotates` the steps after it are due by
-    /// themselves.
-    ///
-    /// # Errors
-    /// The step is not possible now; the store fails.
-    pub async fn step(
-        &self,
-        ca_type: CaType,
-        step: Step,
-        caution: Caution,
-        rotates: bool,
-        now: OffsetDateTime,
-    ) -> Result<String, KeyringError> {
-        let algorithm = self.algorithm;
-        let cluster: ClusterName = self.cluster().await.parse().map_err(damaged)?;
-        let decide = move |keys: &Keys| {
-            let maker = Maker { cluster: &cluster, algorithm, now };
-            let (next, key_id) = maker.after(step, ca_type, keys, caution)?;
-            Ok(Some((next, key_id)))
-        };
-        let amend = move |record: &mut Record| {
-            let is_last = step == Step::Retire;
-            record.rotating.retain(|one| *one != ca_type || (rotates && !is_last));
-            if rotates && !is_last && !record.rotating.contains(&ca_type) {
-                record.rotating.push(ca_type);
-            }
-        };
-        Ok(self.change_record(decide, amend).await?.unwrap_or_default())
-    }
-
-    async fn cluster(&self) -> String {
-        self.loaded.lock().await.record.cluster.clone()
-    }
-
-    /// All CAs, the one of each type that signs first.
-    pub async fn cas(&self) -> Vec<CaOverview> {
-        let loaded = self.loaded.lock().await;
-        let keys = self.keyring.keys();
-        let end = |key_id: &str| {
-            let ca = keys.x509.trusted().find(|ca| ca.key_id() == key_id)?;
-            Some(Timestamp(ca.not_after()))
-        };
-        let overview = |ca: &record::CaRecord| CaOverview {
-            ca_type: ca.ca_type,
-            state: ca.state,
-            since: ca.since,
-            not_after: end(&ca.key_id),
-            public: ca.public.clone(),
-            key_id: ca.key_id.clone(),
-            revision: loaded.record.changed,
-            version: keys.chain.version(),
-            is_rotating: loaded.record.rotating.contains(&ca.ca_type),
-        };
-        loaded.record.cas.iter().map(overview).collect()
-    }
-
-    /// The steps that are due without an operator, and whether each is too urgent to wait. The keys for JWTs have a schedule of their own,
-    /// but for a rotation.
-    pub async fn due(&self, now: OffsetDateTime) -> Vec<(CaType, Step, bool)> {
-        let rotating = self.loaded.lock().await.record.rotating.clone();
-        let keys = self.keyring.keys();
-        let mut due = Vec::new();
-        for ca_type in CaType::ALL {
-            let situation = situation(&keys, ca_type, rotating.contains(&ca_type));
-            if let Some(step) = rotation::due(situation, now) {
-                let is_urgent = step == Step::Activate && rotation::is_urgent(situation, now);
-                due.push((ca_type, step, is_urgent));
-            }
-        }
-        due
-    }
-
-    /// Lets an authority use the private keys.
-    ///
-    /// # Errors
-    /// Another authority has the name; the store fails.
-    pub async fn admit(
-        &self,
-        request: &AdmissionRequest,
-        now: OffsetDateTime,
-    ) -> Result<(), KeyringError> {
-        let AdmissionRequest { id, name, wrapping_key } = request;
-        self.rewrap(|found| {
-            let is_taken = |(other, member): &&(String, MemberRecord)| {
-                other != id && member.removed.is_none() && member.name == *name
-            };
-            if let Some((other, _)) = found.members.iter().find(is_taken) {
-                return Err(KeyringError::Refused(format!(
-                    "the authority {other} has the name {name}: repeat `authorities request` with another --name"
-                )));
-            }
-            let mut batch = vec![member(id, name.clone(), wrapping_key, now)?];
-            batch.extend(found.slots(id, wrapping_key)?);
-            Ok(Rewrapped { batch, recovery: None, value: () })
-        })
-        .await
-    }
-
-    /// Takes the private keys from an authority, by name or ID. It has known them.
-    ///
-    /// # Errors
-    /// There is none, or it is this one; the store fails.
-    pub async fn remove(&self, which: &str, now: OffsetDateTime) -> Result<Name, KeyringError> {
-        self.rewrap(|found| {
-            let is_meant = |(id, member): &&(String, MemberRecord)| {
-                member.removed.is_none() && (id == which || member.name.as_str() == which)
-            };
-            let Some((id, member)) = found.members.iter().find(is_meant) else {
-                return Err(KeyringError::Refused(format!("there is no authority {which:?}")));
-            };
-            if *id == self.own.id {
-                return Err(KeyringError::Refused(format!(
-                    "{which:?} is this authority: remove it at another one"
-                )));
-            }
-            let removed = MemberRecord { removed: Some(Timestamp(now)), ..member.clone() };
-            let mut batch = vec![Change::Put(Table::Authorities, id.clone(), encode(&removed)?)];
-            let slots = found.secrets.iter().map(|(key_id, _)| slot_key(key_id, id));
-            batch.extend(slots.map(|key| Change::RemoveIfExists(Table::KeySlots, key)));
-            Ok(Rewrapped { batch, recovery: None, value: removed.name })
-        })
-        .await
-    }
-
-    /// Wraps all private keys to a recovery key, in place of another one.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub async fn set_recovery(
-        &self,
-        key: &PublicKey,
-        now: OffsetDateTime,
-    ) -> Result<(), KeyringError> {
-        let public_key = encode_key(key).map_err(damaged)?;
-        let recovery = RecoveryRecord { public_key, since: Timestamp(now) };
-        self.rewrap(|found| {
-            let batch = found.slots(RECOVERY, key)?;
-            Ok(Rewrapped { batch, recovery: Some(recovery.clone()), value: () })
-        })
-        .await
-    }
-
-    /// Changes who can use the private keys, and leaves the CAs as they are. `decide` is asked again if the keyring has changed
-    /// meanwhile.
-    async fn rewrap<T>(
-        &self,
-        decide: impl Fn(&Wrapped) -> Result<Rewrapped<T>, KeyringError>,
-    ) -> Result<T, KeyringError> {
-        let mut loaded = self.loaded.lock().await;
-        for _ in 0..=MAX_RETRIES {
-            self.refreshed(&mut loaded).await?;
-            let (members, secrets) =
-                (self.member_records().await?, self.stored_secrets(&loaded.record).await?);
-            let Rewrapped { mut batch, recovery, value } = decide(&Wrapped { members, secrets })?;
-            let mut record = loaded.record.touched();
-            record.recovery = recovery.or(record.recovery);
-            let bytes = encode(&record)?;
-            batch.push(replaced(&loaded.bytes, &bytes));
-            match self.store.write(batch).await {
-                Err(StoreError::Changed(..)) => {}
-                written => {
-                    written?;
-                    *loaded = Loaded { bytes, record };
-                    return Ok(value);
-                }
-            }
-        }
-        Err(busy())
-    }
-
-    /// All private keys, also those that this machine cannot use.
-    async fn stored_secrets(&self, record: &Record) -> Result<Vec<(String, Pem)>, KeyringError> {
-        let mut secrets = Vec::new();
-        for key_id in record.stored_keys() {
-            let wrapped = self.store.read(Table::KeySlots, &slot_key(key_id, &self.own.id)).await?;
-            let wrapped = wrapped.ok_or(KeyringError::NotAdmitted)?;
-            secrets.push((key_id.to_owned(), self.own.open(key_id, &wrapped)?));
-        }
-        Ok(secrets)
-    }
-
-    /// Since when there is a recovery key.
-    pub async fn recovery_since(&self) -> Option<Timestamp> {
-        self.loaded.lock().await.record.recovery.as_ref().map(|recovery| recovery.since)
-    }
-
-    /// What the recovery key opens.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub async fn recovery_slots(&self) -> Result<Vec<RecoverySlot>, KeyringError> {
-        let mut slots = Vec::new();
-        let loaded = self.loaded.lock().await;
-        for ca in loaded.record.cas.iter().filter(|ca| ca.has_private()) {
-            let key = slot_key(&ca.key_id, RECOVERY);
-            let wrapped = self.store.read(Table::KeySlots, &key).await?;
-            let (ca_type, state, key_id) = (ca.ca_type, ca.state, ca.key_id.clone());
-            slots.push(RecoverySlot { ca_type, state, key_id, wrapped });
-        }
-        Ok(slots)
-    }
-
-    /// Says that this authority is alive.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub async fn beat(&self, now: OffsetDateTime) -> Result<(), KeyringError> {
-        let row = encode(&self.heartbeat(now).await)?;
-        let id = self.own.id.clone();
-        self.store.write(vec![Change::Put(Table::Heartbeats, id, row)]).await?;
-        let rows = Pages::new(&*self.store, Table::Heartbeats, "").all().await?;
-        self.observed.note(rows, Instant::now());
-        Ok(())
-    }
-
-    async fn heartbeat(&self, now: OffsetDateTime) -> HeartbeatRecord {
-        HeartbeatRecord {
-            time: Timestamp(now),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            keyring: self.revision().await,
-            address: self.address.get().cloned().unwrap_or_default(),
-        }
-    }
-
-    /// Says in the heartbeats where this authority listens.
-    pub fn listens_on(&self, address: String) {
-        // It listens once.
-        let _ = self.address.set(address);
-    }
-
-    /// All authorities that are or were admitted, by name.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub async fn members(&self, now: OffsetDateTime) -> Result<Vec<Member>, KeyringError> {
-        let mut members = Vec::new();
-        for (id, record) in self.member_records().await? {
-            let is_self = id == self.own.id;
-            let heartbeat = if is_self {
-                Some(self.heartbeat(now).await)
-            } else {
-                let row = self.store.read(Table::Heartbeats, &id).await?;
-                row.map(|row| decode(Table::Heartbeats, &id, &row)).transpose()?
-            };
-            let is_recent = heartbeat
-                .as_ref()
-                .is_some_and(|heartbeat: &HeartbeatRecord| heartbeat.is_recent(now));
-            let is_live = is_self || self.observed.is_live(&id, is_recent, Instant::now());
-            members.push(Member::new(id, record, heartbeat, is_live));
-        }
-        members.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
-        Ok(members)
     }
 
     /// The revision of the keyring that is loaded.
@@ -627,119 +313,6 @@ impl Opened {
             loaded: Mutex::new(loaded),
         }
     }
-}
-
-/// What decides about the next step of the CAs of a type. Only certificates of X.509 CAs end; the others follow an operator.
-fn situation(keys: &Keys, ca_type: CaType, is_rotating: bool) -> Situation {
-    fn of<A>(
-        ring: &Ring<A>,
-        validity: Option<(OffsetDateTime, OffsetDateTime)>,
-        is_rotating: bool,
-    ) -> Situation {
-        let next = ring.next().map(|one| one.since);
-        let retired = ring.retired().iter().map(|one| one.since).max();
-        Situation { validity, next, retired, is_rotating }
-    }
-    let ca = keys.x509.active();
-    match ca_type {
-        CaType::X509 => of(&keys.x509, Some((ca.not_before(), ca.not_after())), is_rotating),
-        CaType::Ssh => of(&keys.ssh, None, is_rotating),
-        CaType::SshHost => of(&keys.ssh_host, None, is_rotating),
-        CaType::Jwt => of(&keys.jwt, None, is_rotating),
-    }
-}
-
-/// Makes new CAs.
-struct Maker<'a> {
-    cluster: &'a ClusterName,
-    algorithm: JwtAlgorithm,
-    now: OffsetDateTime,
-}
-
-impl Maker<'_> {
-    /// The CAs after a step, and the ID of the key that it is about.
-    fn after(
-        &self,
-        step: Step,
-        ca_type: CaType,
-        keys: &Keys,
-        caution: Caution,
-    ) -> Result<(Keys, String), KeyringError> {
-        let (cluster, now) = (self.cluster, self.now);
-        if ca_type == CaType::Jwt && step == Step::Activate && caution == Caution::Wait {
-            check_published(&keys.jwt, now)?;
-        }
-        let keys = keys.clone();
-        let (keys, key_id) = match ca_type {
-            CaType::X509 => {
-                let make = || X509Ca::create(cluster, CaKey::generate()?, now);
-                let ring = after(step, &keys.x509, make, caution, now)?;
-                let ca = about(step, &keys.x509, &ring);
-                (Keys { x509: ring, ..keys }, ca.map(|ca| ca.key_id().to_owned()))
-            }
-            CaType::Ssh => {
-                let make = || SshCa::new(cluster, &CaKey::generate()?);
-                let ring = after(step, &keys.ssh, make, caution, now)?;
-                let ca = about(step, &keys.ssh, &ring);
-                (Keys { ssh: ring, ..keys }, ca.map(|ca| ca.key_id().to_owned()))
-            }
-            CaType::SshHost => {
-                let make = || SshCa::of_hosts(cluster, &CaKey::generate()?);
-                let ring = after(step, &keys.ssh_host, make, caution, now)?;
-                let ca = about(step, &keys.ssh_host, &ring);
-                (Keys { ssh_host: ring, ..keys }, ca.map(|ca| ca.key_id().to_owned()))
-            }
-            CaType::Jwt => {
-                let make = || JwtKey::generate(self.algorithm);
-                let ring = after(step, &keys.jwt, make, caution, now)?;
-                let key = about(step, &keys.jwt, &ring);
-                (Keys { jwt: ring, ..keys }, key.map(|key| key.public().key_id().to_owned()))
-            }
-        };
-        Ok((keys, key_id.unwrap_or_default()))
-    }
-}
-
-/// The CA that a step is about.
-fn about<A>(step: Step, before: &Ring<A>, after: &Ring<A>) -> Option<Arc<A>> {
-    match step {
-        Step::Prepare => after.next().map(|one| Arc::clone(&one.ca)),
-        Step::Activate => Some(Arc::clone(after.active())),
-        Step::Retire => before.retired().first().map(|one| Arc::clone(&one.ca)),
-    }
-}
-
-/// Who verifies JWTs polls for the keys.
-fn check_published(ring: &Ring<JwtKey>, now: OffsetDateTime) -> Result<(), KeyringError> {
-    match ring.next() {
-        Some(next) if now - next.since < PUBLISHED_BEFORE_USE => {
-            let until = Timestamp(next.since + PUBLISHED_BEFORE_USE);
-            let why = format!("those who verify JWTs may not know the next key before {until}");
-            Err(KeyringError::Refused(why))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Who can use the private keys, and these.
-struct Wrapped {
-    members: Vec<(String, MemberRecord)>,
-    secrets: Vec<(String, Pem)>,
-}
-
-impl Wrapped {
-    /// All private keys, wrapped for one more.
-    fn slots(&self, id: &str, recipient: &PublicKey) -> Result<Vec<Change>, KeyringError> {
-        self.secrets.iter().map(|(key_id, pem)| slot(key_id, id, recipient, pem)).collect()
-    }
-}
-
-/// A change of who can use the private keys.
-struct Rewrapped<T> {
-    batch: Vec<Change>,
-    /// A new recovery key.
-    recovery: Option<RecoveryRecord>,
-    value: T,
 }
 
 impl fmt::Debug for StoredKeyring {

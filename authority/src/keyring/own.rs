@@ -61,6 +61,7 @@ impl Own {
 }
 
 /// The host's name from the kernel, as far as it can be a name.
+#[expect(clippy::expect_used, reason = "of a constant")]
 fn host_name() -> Name {
     let host = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
     host.parse().unwrap_or_else(|_| NAMELESS.parse().expect("it is a name"))

@@ -5,7 +5,7 @@ use crate::data_directory::DataDirectory;
 use crate::issue::{
     CaKey, ClusterName, JwtKey, PUBLISHED_BEFORE_USE, Ring, SshCa, TrustChain, X509Ca,
 };
-use crate::store::{Keyed, MemoryStore, Pending, Range, Snapshot};
+use crate::store::{Keyed, MemoryStore, Pages, Pending, Range, Snapshot};
 use p256::SecretKey;
 use p256::elliptic_curve::Generate;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -133,6 +133,7 @@ fn open<A: Aead>(
 
 /// `Encap` or `Decap` of section 4.1, by the private key of one end and the public key of the other, and `KeySchedule` of section 5.1: the
 /// AEAD and the nonce of the first message.
+#[expect(clippy::expect_used, reason = "the key has the length that the AEAD asks for")]
 fn key_schedule<A: Aead>(
     own: &SecretKey,
     peer: &PublicKey,
@@ -185,6 +186,7 @@ impl Suite {
     }
 
     /// `LabeledExpand`
+    #[expect(clippy::expect_used, reason = "it is asked for keys and nonces, which are short")]
     fn expand(&self, key: &Hkdf<Sha256>, label: &[u8], info: &[u8], into: &mut [u8]) {
         let length = u16::try_from(into.len()).expect("keys and nonces").to_be_bytes();
         let info = [length.as_slice(), VERSION, self.0.as_slice(), label, info];

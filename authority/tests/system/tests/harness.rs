@@ -331,7 +331,7 @@ pub(crate) fn author() -> Author {
     Author::operator(Some(AUTHOR), Clock::system().now())
 }
 
-/// The user ID of [`author`], which nobody else has.
+/// The user ID of [`author`], and of no operator.
 const AUTHOR: u32 = 4_000_000_001;
 
 pub(crate) const BOT: &str =

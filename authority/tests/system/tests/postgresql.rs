@@ -68,7 +68,7 @@ async fn hosts_join_and_stay_while_the_database_goes_away_and_the_authority_is_r
     assert_eq!(one.instances().await.len(), 3);
 }
 
-/// A server with the tables of a store, and the configuration of an authority that uses it. `None`, said, if there is none.
+/// A server with the tables of a store, and the configuration of an authority that uses it. `None`, with a line that says so, without PostgreSQL.
 pub(crate) fn migrated(data: &Path) -> Option<Postgresql> {
     let server = Postgresql::start("", |_| vec!["fsync=off".to_owned()]).unwrap()?;
     server.sql("postgres", "CREATE ROLE endorse LOGIN").unwrap();
