@@ -23,7 +23,7 @@ use crate::server::{
     AdminSocket, BundleListener, DiagListener, PublicListener, TlsSettings, bind, serve,
 };
 use crate::service::{Authority, LogSigner};
-use crate::store::{PostgresStore, Store, StoreError};
+use crate::store::{PostgresStore, Restored, Store, StoreError};
 
 /// Opens an audit log; the path is that in the data directory.
 pub type OpenAudit = dyn FnOnce(&Path) -> io::Result<AuditLog> + Send;
@@ -187,6 +187,7 @@ async fn recover(authority: &Authority) -> Result<(), Failure> {
         };
         Failure::new(Exit::Data, format!("the store: {cause}"), advice)
     })?;
+    check_restored(authority).await?;
     match authority.records.moved().await {
         Ok(None) => {}
         Ok(Some(moved)) => warn!(
@@ -199,6 +200,37 @@ async fn recover(authority: &Authority) -> Result<(), Failure> {
         let advice = "restore the data directory from a backup, as docs/authority.md describes";
         Failure::new(Exit::Data, format!("the log in the store: {cause}"), advice)
     })
+}
+
+/// Refuses records from a backup until an operator has said that what is missing in them is known.
+async fn check_restored(authority: &Authority) -> Result<(), Failure> {
+    let restored =
+        authority.records.restored().await.map_err(|cause| {
+            Failure::new(Exit::Data, cause.to_string(), "restore the backup again")
+        })?;
+    let Some(Restored { made, epoch, accepted, .. }) = restored else { return Ok(()) };
+    authority.set_epoch(epoch);
+    if accepted.is_some() {
+        return Ok(());
+    }
+    let age = age_of(authority.clock.now() - made.0);
+    Err(Failure::new(
+        Exit::Config,
+        format!(
+            "the records are from a backup of {made}, {age} old: locks, removals and other changes since then are lost, and hosts that \
+             were kept out may join"
+        ),
+        "keep the authority unreachable until you have repeated them, and run `authority store accept-restored`",
+    ))
+}
+
+/// A duration, for people.
+pub(crate) fn age_of(age: time::Duration) -> String {
+    match (age.whole_days(), age.whole_hours(), age.whole_minutes()) {
+        (2.., ..) => format!("{} days", age.whole_days()),
+        (_, 2.., _) => format!("{} hours", age.whole_hours()),
+        _ => format!("{} minutes", age.whole_minutes().max(0)),
+    }
 }
 
 impl Assembled {

@@ -23,7 +23,7 @@ use self::bots::Bots;
 use self::ca::Ca;
 use self::tokens::Tokens;
 use self::which::{Asked, Which, asked, editable, one};
-use crate::config::{EkPolicy, Leniency, Start};
+use crate::config::{EkPolicy, Leniency, LoadError, Settings, Start};
 use crate::data_directory::DEFAULT_DATA_DIR;
 use crate::resource::{self, EkHash, InstanceId, Name, Timestamp};
 
@@ -53,6 +53,24 @@ const COPY_HELP: &str = "\
 A PATH is a data directory, whose embedded store is meant, or a configuration file, whose `store` is meant. Stop all authorities that use \
 one of the two stores first. All records are compared at the end. After an interruption, run the command again; no authority opens the \
 incomplete store. The audit log, `store-id`, `wrapping.key` and what was copied stay where they are.";
+
+/// What `authority backup` writes, below its help.
+const BACKUP_HELP: &str = "\
+The authority may run: it goes on meanwhile, and the backup has all records as they are at one moment. The private keys of the CAs are among \
+them, encrypted to the recovery key and to the wrapping key of each authority; neither of these is in the backup, and one is needed to \
+restore it. Not in the backup: the configuration, `audit.jsonl` and the certificates of public names.";
+
+/// What `authority restore` does, below its help.
+const RESTORE_HELP: &str = "\
+The backup is checked, and the keys of the CAs are opened, before anything is written; all records are compared afterwards. An interrupted \
+restore is repeated. The restored authority has an ID, a wrapping key and a log of its own; those in the backup are removed. It does not start \
+before `authority store accept-restored`: locks, removals and other changes that were made after the backup are lost.";
+
+/// What `authority store accept-restored` does, below its help.
+const ACCEPT_HELP: &str = "\
+Locks, removals and other changes that were made after the backup are lost: repeat them at once when the authority runs, or keep hosts \
+away until then. Hosts that joined after the backup join again. Of each other host, one certificate that is later than its record is accepted without \
+the warning about clones.";
 
 /// How `authority edit` finds the editor, below its help.
 const EDIT_HELP: &str = "\
@@ -128,6 +146,12 @@ pub enum Command {
     /// Create and check the recovery key of the cluster
     #[command(subcommand)]
     Recovery(Recovery),
+    /// Write a backup of all records, with the encrypted CA keys
+    #[command(after_help = BACKUP_HELP)]
+    Backup(Backup),
+    /// Restore a backup into an empty data directory and an empty store
+    #[command(after_help = RESTORE_HELP)]
+    Restore(Restore),
     /// Prepare the database of the authority, or move its records
     #[command(subcommand)]
     Store(StoreCommand),
@@ -217,6 +241,63 @@ pub enum StoreCommand {
     /// Copy all records to another store: from a data directory to PostgreSQL, or back
     #[command(after_help = COPY_HELP)]
     Copy(StoreCopy),
+    /// Let an authority start with records from a backup
+    #[command(after_help = ACCEPT_HELP)]
+    AcceptRestored(Configured),
+}
+
+/// `authority backup`
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// File to write; it must not exist
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Which authority
+    #[command(flatten)]
+    pub of: Configured,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    pub format: ListFormat,
+}
+
+/// `authority restore`
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// File to read
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// Where to restore it
+    #[command(flatten)]
+    pub to: Configured,
+    /// Open the CA keys with this recovery key
+    #[arg(long, value_name = "FILE", required_unless_present = "wrapping_key")]
+    pub recovery_key: Option<PathBuf>,
+    /// Open the CA keys with the wrapping key of an authority that was not removed
+    #[arg(long, value_name = "FILE", conflicts_with = "recovery_key")]
+    pub wrapping_key: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    pub format: ListFormat,
+}
+
+/// An authority, by its configuration.
+#[derive(Debug, Args)]
+pub struct Configured {
+    /// Configuration file, YAML [default: none, so the store is embedded]
+    #[arg(short, long, env = "AUTHORITY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Data directory of the authority [default: that of the configuration file, or /var/lib/endorse]
+    #[arg(long, env = "AUTHORITY_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Configured {
+    /// Its settings.
+    pub fn settings(&self) -> Result<Settings, LoadError> {
+        let Self { config, data_dir } = self;
+        let (config, data_dir) = (config.clone(), data_dir.clone());
+        Settings::new(&Start { config, data_dir, ..Start::default() })
+    }
 }
 
 /// `authority store copy`
@@ -420,16 +501,10 @@ pub struct AuditLs {
     pub data: DataDir,
     /// Only events since a time (2030-01-31T12:00:00Z) or a duration ago (12h)
     #[arg(long, value_name = "TIME")]
-    pub since: Option<Moment>,
-    /// Only events before a time or a duration ago
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<Moment>,
-    /// Only refusals; the same as --outcome refused
-    #[arg(long, conflicts_with = "outcome")]
+    pub since: Option<Since>,
+    /// Only refusals
+    #[arg(long)]
     pub refused: bool,
-    /// Only events with this outcome
-    #[arg(long, value_enum)]
-    pub outcome: Option<ShownOutcome>,
     /// Only events of this name, such as bot.join
     #[arg(long, value_name = "NAME")]
     pub event: Option<String>,
@@ -444,31 +519,9 @@ pub struct AuditLs {
     pub format: ListFormat,
 }
 
-/// How an event ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ShownOutcome {
-    /// A call was granted
-    Granted,
-    /// A call was refused
-    Refused,
-    /// A resource was changed
-    Done,
-}
-
-impl ShownOutcome {
-    /// As events have it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Granted => "granted",
-            Self::Refused => "refused",
-            Self::Done => "done",
-        }
-    }
-}
-
 /// A time, or how long ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
+pub enum Since {
     /// Then.
     At(Timestamp),
     /// That long ago.
@@ -501,7 +554,7 @@ pub enum ListFormat {
     Json,
 }
 
-impl std::str::FromStr for Moment {
+impl std::str::FromStr for Since {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -560,10 +613,10 @@ mod tests {
 
     #[test]
     fn since_is_a_time_or_a_duration() {
-        assert_eq!("90m".parse(), Ok(Moment::Ago(Duration::from_secs(5400))));
-        let Ok(Moment::At(_)) = "2030-01-31T12:00:00Z".parse() else { panic!("no time") };
+        assert_eq!("90m".parse(), Ok(Since::Ago(Duration::from_secs(5400))));
+        let Ok(Since::At(_)) = "2030-01-31T12:00:00Z".parse() else { panic!("no time") };
         for wrong in ["", "yesterday", "0s", "9999999h", "2030-01-31"] {
-            wrong.parse::<Moment>().unwrap_err();
+            wrong.parse::<Since>().unwrap_err();
         }
     }
 }

@@ -15,7 +15,7 @@ use tracing::info;
 use self::keyring_files::KeyringFiles;
 use self::public_files::PublicFiles;
 use crate::data_directory::{
-    DataDirectory, Lock, Nascent, check_own, check_owner, read_private, replace_private,
+    DATABASE, DataDirectory, Lock, Nascent, check_own, check_owner, read_private, replace_private,
 };
 use crate::issue::{
     CaKey, ClusterName, IssueError, Issuer, JwtAlgorithm, JwtKey, JwtKeyChange, JwtSettings, Keys,
@@ -25,7 +25,6 @@ use crate::keyring::{KeyringError, Opened, Own, StoredKeyring};
 use crate::store::{Records, RedbStore, Store, StoreError, has_records};
 
 const RECORD: &str = "cluster.json";
-const DATABASE: &str = "store.redb";
 
 /// A cluster, open.
 pub struct Cluster {
@@ -234,14 +233,9 @@ impl Opening<'_> {
     }
 }
 
-/// The database of the embedded store.
-pub fn database(directory: &DataDirectory) -> PathBuf {
-    directory.cluster().join(DATABASE)
-}
-
 /// A warning if the embedded store has records, while another store is configured.
 pub async fn records_left_behind(directory: &DataDirectory) -> Option<String> {
-    let path = database(directory);
+    let path = directory.database();
     if !path.try_exists().is_ok_and(|exists| exists) {
         return None;
     }
@@ -267,7 +261,7 @@ pub async fn records_left_behind(directory: &DataDirectory) -> Option<String> {
 /// # Errors
 /// It is missing or damaged.
 pub fn stopped_store(directory: &DataDirectory, _lock: &Lock) -> Result<RedbStore, Failure> {
-    let path = database(directory);
+    let path = directory.database();
     check_own(&path)?;
     RedbStore::open(&path).map_err(|cause| unusable(&path, &cause))
 }
@@ -301,6 +295,16 @@ fn write_record(path: &Path, name: &ClusterName) -> Result<(), Failure> {
 fn record(name: &ClusterName) -> Result<Vec<u8>, Failure> {
     let record = Record { layout: LAYOUT, name: name.to_string() };
     serde_json::to_vec(&record).map_err(|cause| bug(cause.to_string()))
+}
+
+/// Puts the record into a directory that a backup is restored to. The first start writes the other files.
+///
+/// # Errors
+/// The name is not that of a cluster; the disk.
+pub fn restored(nascent: &Nascent, name: &str) -> Result<(), Failure> {
+    let record = record(&cluster_name(name)?)?;
+    let failed = |cause| Failure::io(&cause, format!("cannot create {}", nascent.path.display()));
+    nascent.write(RECORD, &record).map_err(failed)
 }
 
 /// Makes the directory, and with `store` what else is in it.

@@ -36,6 +36,9 @@ const NO_FILE: &str = "it is not a regular file";
 /// The default data directory.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/endorse";
 
+/// The database of the embedded store, in the cluster's directory.
+pub const DATABASE: &str = "store.redb";
+
 /// More than any file of ours that is read as a whole.
 const MAX_FILE: u64 = 64 * 1024;
 
@@ -104,6 +107,11 @@ impl DataDirectory {
     /// The cluster's directory.
     pub fn cluster(&self) -> PathBuf {
         self.0.join("cluster")
+    }
+
+    /// The database of the embedded store.
+    pub fn database(&self) -> PathBuf {
+        self.cluster().join(DATABASE)
     }
 
     /// The audit log.

@@ -8,6 +8,7 @@
 
 pub mod assemble;
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod cluster;
 pub mod command;

@@ -83,6 +83,7 @@ const AUTHORITY: ModuleFloors = ModuleFloors {
         ("wire", 6),
         ("service", 5),
         ("cluster", 5),
+        ("backup", 5),
         ("keyring", 4),
         ("store", 3),
         ("cli", 3),

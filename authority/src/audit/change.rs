@@ -30,6 +30,8 @@ pub(crate) enum Deed {
     Created,
     Replaced,
     Removed,
+    /// Only what is known of the host that it stands for was updated.
+    Seen,
 }
 
 /// The event of a change.
@@ -80,6 +82,16 @@ impl Author {
         Self { user: User::System, unix_uid: None, time }
     }
 
+    /// Who used the operator's command that writes to the store itself.
+    pub fn of_command(time: OffsetDateTime) -> Self {
+        Self::operator(Some(rustix::process::getuid().as_raw()), time)
+    }
+
+    /// When it is done.
+    pub(crate) fn time(self) -> Timestamp {
+        Timestamp(self.time)
+    }
+
     /// The event of a change of anything but a lock.
     pub(crate) fn event(self, deed: Deed, kind: Kind, name: &str) -> ChangeEvent<'_> {
         let (bot, instance) = name.split_once('/').unwrap_or((name, ""));
@@ -111,7 +123,25 @@ impl Author {
 
     /// The event of records that were there before the log: it binds them as they are.
     pub(crate) fn adoption<'a>(self) -> ChangeEvent<'a> {
-        let (event, code) = ("records.adopt", "EN201I");
+        self.of_all_records("records.adopt", "EN201I")
+    }
+
+    /// The event of a backup.
+    pub(crate) fn backup<'a>(self) -> ChangeEvent<'a> {
+        self.of_all_records("records.backup", "EN202I")
+    }
+
+    /// The event of records from a backup. It binds what was changed in them.
+    pub(crate) fn restoration<'a>(self) -> ChangeEvent<'a> {
+        self.of_all_records("records.restore", "EN203I")
+    }
+
+    /// The event that an operator has accepted records from a backup.
+    pub(crate) fn acceptance<'a>(self) -> ChangeEvent<'a> {
+        self.of_all_records("records.accept_restored", "EN204I")
+    }
+
+    fn of_all_records<'a>(self, event: &'static str, code: &'static str) -> ChangeEvent<'a> {
         ChangeEvent {
             event,
             code,
@@ -160,6 +190,7 @@ fn word(kind: Kind, deed: Deed) -> (&'static str, &'static str) {
         (Kind::BotInstance, Deed::Created) => ("bot_instance.create", "EN131I"),
         (Kind::BotInstance, Deed::Replaced) => ("bot_instance.update", "EN132I"),
         (Kind::BotInstance, Deed::Removed) => ("bot_instance.delete", "EN133I"),
+        (_, Deed::Seen) => ("bot_instance.heartbeat", "EN134I"),
         (Kind::WorkloadIdentity, Deed::Created) => ("workload_identity.create", "EN141I"),
         (Kind::WorkloadIdentity, Deed::Replaced) => ("workload_identity.update", "EN142I"),
         (Kind::WorkloadIdentity, Deed::Removed) => ("workload_identity.delete", "EN143I"),

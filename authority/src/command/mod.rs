@@ -2,6 +2,7 @@
 
 mod audit;
 mod authorities;
+mod backup;
 mod bots;
 mod ca;
 mod check;
@@ -17,6 +18,7 @@ mod lock;
 mod place;
 mod recovery;
 mod resources;
+mod restore;
 mod start;
 mod status;
 mod store;
@@ -74,6 +76,11 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Recovery(recovery) => block_on(recovery::run(recovery)),
         Command::Store(StoreCommand::Migrate(migrate)) => block_on(store::migrate(migrate)),
         Command::Store(StoreCommand::Copy(copy)) => block_on(store::copy(copy)),
+        Command::Store(StoreCommand::AcceptRestored(which)) => {
+            block_on(store::accept_restored(which))
+        }
+        Command::Backup(backup) => block_on(backup::backup(backup)),
+        Command::Restore(restore) => block_on(restore::restore(restore)),
         Command::Install(what) => install::install(what),
         Command::Version => output::write(concat!("authority ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Completions(shell) => {

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use host::exit::{Exit, Failure};
 
 use crate::assemble::database_failure;
-use crate::cluster;
-use crate::config::{Settings, Start, StoreSettings};
+use crate::config::{PostgresSettings, Settings, Start, StoreSettings};
 use crate::data_directory::{DataDirectory, Lock, check_own};
 use crate::store::{PostgresStore, RedbStore, Store, StoreError};
 
@@ -47,16 +46,57 @@ impl Place {
             return Self::embedded(path, missing);
         }
         let start = Start { config: Some(path.to_owned()), ..Start::default() };
-        let settings = Settings::new(&start)?;
+        Self::configured(&Settings::new(&start)?, missing).await
+    }
+
+    /// The store of an authority.
+    pub(super) async fn of(settings: &Settings) -> Result<Self, Failure> {
+        Self::configured(settings, Missing::Refused).await
+    }
+
+    async fn configured(settings: &Settings, missing: Missing) -> Result<Self, Failure> {
         match &settings.store {
             StoreSettings::Embedded => Self::embedded(&settings.data_dir, missing),
-            StoreSettings::Postgresql(database) => {
-                let store = PostgresStore::open_alone(database, ID).await;
-                let store = store.map_err(|cause| database_failure(&cause))?;
-                let shown = database.url.to_string();
-                Ok(Self { store: Arc::new(store), shown, _lock: None })
-            }
+            StoreSettings::Postgresql(database) => Self::database(database).await,
         }
+    }
+
+    /// A database.
+    pub(super) async fn database(database: &PostgresSettings) -> Result<Self, Failure> {
+        let store = PostgresStore::open_alone(database, ID).await;
+        let store = store.map_err(|cause| database_failure(&cause))?;
+        Ok(Self { store: Arc::new(store), shown: database.url.to_string(), _lock: None })
+    }
+
+    /// A database that other authorities may use, for the authority with this ID, whose data directory the caller has locked.
+    pub(super) async fn beside_others(
+        database: &PostgresSettings,
+        id: &str,
+    ) -> Result<Self, Failure> {
+        let store = PostgresStore::open(database, id).await;
+        let store = store.map_err(|cause| database_failure(&cause))?;
+        Ok(Self { store: Arc::new(store), shown: database.url.to_string(), _lock: None })
+    }
+
+    /// A database file, whose data directory the caller has locked; created if it is missing.
+    pub(super) fn file(path: &Path) -> Result<Self, Failure> {
+        let shown = path.display().to_string();
+        let failed = |cause| failure(&shown, &cause);
+        if !path.try_exists().map_err(|cause| Failure::io(&cause, &shown))? {
+            create(path).map_err(failed)?;
+        }
+        let store = Arc::new(RedbStore::open(path).map_err(failed)?);
+        Ok(Self { store, shown, _lock: None })
+    }
+
+    /// A database file that exists.
+    pub(super) fn existing_file(path: &Path) -> Result<Self, Failure> {
+        check_own(path)?;
+        if !path.try_exists().is_ok_and(|exists| exists) {
+            let cause = StoreError::Damaged("it is missing".to_owned());
+            return Err(failure(&path.display().to_string(), &cause));
+        }
+        Self::file(path)
     }
 
     fn embedded(path: &Path, missing: Missing) -> Result<Self, Failure> {
@@ -69,15 +109,13 @@ impl Place {
             ));
         }
         let lock = directory.lock()?;
-        let file = cluster::database(&directory);
+        let file = directory.database();
         check_own(&file)?;
-        let shown = file.display().to_string();
-        let is_missing = !file.try_exists().map_err(|cause| Failure::io(&cause, &shown))?;
-        if is_missing && missing == Missing::Created {
-            create(&file).map_err(|cause| failure(&shown, &cause))?;
-        }
-        let store = RedbStore::open(&file).map_err(|cause| failure(&shown, &cause))?;
-        Ok(Self { store: Arc::new(store), shown, _lock: Some(lock) })
+        let place = match missing {
+            Missing::Refused => Self::existing_file(&file)?,
+            Missing::Created => Self::file(&file)?,
+        };
+        Ok(Self { _lock: Some(lock), ..place })
     }
 }
 

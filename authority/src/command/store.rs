@@ -1,17 +1,20 @@
 //! authority store
 
-use host::exit::{Exit, Failure};
-use host::output::write;
+use std::sync::Arc;
 
 use host::clock::Clock;
+use host::exit::{Exit, Failure};
+use host::output::write;
 use serde_json::json;
 
 use super::place::{Place, failure};
-use crate::assemble::database_failure;
-use crate::cli::{ListFormat, StoreCopy, StoreMigrate};
+use crate::assemble::{age_of, database_failure};
+use crate::audit::Author;
+use crate::cli::{Configured, ListFormat, StoreCopy, StoreMigrate};
 use crate::config::{Settings, Start, StoreSettings};
+use crate::data_directory::DataDirectory;
 use crate::resource::Timestamp;
-use crate::store::{CopyError, Moved, PostgresStore, StoreError};
+use crate::store::{CopyError, Moved, Pages, PostgresStore, Records, StoreError, Summary, Table};
 
 pub(super) async fn migrate(migrate: StoreMigrate) -> Result<(), Failure> {
     let StoreMigrate { config, runtime_role } = migrate;
@@ -55,4 +58,31 @@ pub(super) async fn copy(copy: StoreCopy) -> Result<(), Failure> {
             write(format!("{report:#}\n"))
         }
     }
+}
+
+pub(super) async fn accept_restored(which: Configured) -> Result<(), Failure> {
+    let settings = which.settings()?;
+    let directory = DataDirectory::new(&settings.data_dir);
+    let id = directory.store_id(&directory.lock()?)?;
+    let place = Place::of(&settings).await?;
+    let failed = |cause: StoreError| failure(&place.shown, &cause);
+    let records = Records::new(Arc::clone(&place.store)).logging_as(&id);
+    let Some(restored) = records.restored().await.map_err(failed)? else {
+        return Err(Failure::new(
+            Exit::Refused,
+            format!("the records in {} are not from a backup", place.shown),
+            "start the authority; nothing was changed",
+        ));
+    };
+    let locks = Pages::new(&*place.store, Table::Locks, "").all().await.map_err(failed)?;
+    let locks: Vec<_> = locks.into_iter().map(|(name, _)| name).collect();
+    let locks = if locks.is_empty() { "none".to_owned() } else { locks.join(", ") };
+    let summary = Summary::of(&*place.store).await.map_err(failed)?;
+    let (now, made) = (Clock::system().now(), restored.made);
+    let age = age_of(now - made.0);
+    records.accept(restored, Author::of_command(now)).await.map_err(failed)?;
+    write(format!(
+        "Backup   {made}, {age} old\nLocks    {locks}\nLost     locks, removals and other changes since then: repeat them\n{summary}\
+         accepted: the authority can be started\n"
+    ))
 }

@@ -4,6 +4,7 @@
 //! at the same time, and whoever is admitted meanwhile gets all keys.
 
 mod access;
+mod backed_up;
 mod load;
 mod members;
 mod own;
@@ -23,6 +24,7 @@ use tracing::info;
 use zeroize::Zeroizing;
 
 pub use self::access::RecoverySlot;
+pub use self::backed_up::{BackedUp, OpenedBackup, Opener};
 use self::load::load;
 pub use self::members::{AdmissionRequest, HEARTBEAT_INTERVAL, Member, MemberState};
 use self::members::{MemberRecord, Observed, encode_key};

@@ -59,6 +59,9 @@ pub struct BotInstanceStatus {
     pub key_location: KeyLocation,
     /// 1 for the join, one more for each renewal.
     pub generation: u64,
+    /// How often the records had been restored from a backup when this was written.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
     /// Serial number of the latest certificate for its own key.
     pub certificate_serial: String,
     /// The host's name for itself; not verified.
@@ -191,7 +194,7 @@ const fn unproven() -> KeyLocation {
 pub struct InstanceId(Uuid);
 
 impl BotInstance {
-    /// Services that are remembered. That others were issued certificates is in the log.
+    /// Services that are remembered. Certificates of others are on record in the audit log.
     const MAX_SERVICES: usize = 64;
 
     /// A new instance for a host that has proven this key and this EK. It has no certificate yet.
@@ -216,6 +219,7 @@ impl BotInstance {
             public_key_hash,
             key_location: KeyLocation::Tpm,
             generation: 1,
+            epoch: 0,
             certificate_serial: String::new(),
             hostname: String::new(),
             agent_version: String::new(),
@@ -291,10 +295,6 @@ impl InstanceId {
     /// A new one.
     pub fn random() -> Self {
         Self(Uuid::new_v4())
-    }
-
-    pub(crate) fn uuid(&self) -> Uuid {
-        self.0
     }
 
     #[expect(clippy::expect_used, reason = "a UUID starts with a hexadecimal digit")]

@@ -132,7 +132,7 @@ pub async fn serve(
     let served = tokio::select! {
         ended = async { tokio::try_join!(strangers, hosts, operators) } => ended.map(|_| ()),
         () = prune(pruning) => Ok(()),
-        () = summarize(&counting) => Ok(()),
+        () = count_refusals(&counting) => Ok(()),
         () = reload_certificates(reloading) => Ok(()),
         () = maintain_keys(maintaining) => Ok(()),
         () = follow_keyring(&following) => Ok(()),
@@ -143,22 +143,17 @@ pub async fn serve(
         }
     };
     counting.record_last_refusals();
-    let last = async {
-        counting.summarize_refusals().await;
-        counting.sync_audit_log().await;
-    };
     // The next start appends what is missing.
-    let _ = tokio::time::timeout(AUDIT_TIMEOUT, last).await;
+    let _ = tokio::time::timeout(AUDIT_TIMEOUT, counting.sync_audit_log()).await;
     served
 }
 
 /// Never ends.
-async fn summarize(authority: &Authority) {
+async fn count_refusals(authority: &Authority) {
     let mut times = tokio::time::interval(refusal_log::WINDOW);
     loop {
         times.tick().await;
         authority.record_counted_refusals();
-        authority.record_summaries().await;
     }
 }
 

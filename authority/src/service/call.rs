@@ -131,14 +131,17 @@ impl<R: CallRequest> Call<R> {
         self.attempt.ek_cert_verified = status.ek.verified_by.is_some();
         let presented = self.request.check_caller(&records, caller)?;
         self.authority.check_token(&records.recorded.instance, now).await?;
+        let mut instance = records.recorded.instance.clone();
+        self.authority.excuse_generation(&mut instance, presented);
+        let recorded = instance.status.generation;
         self.attempt.presented_generation =
-            presented.and_then(|presented| self.outdated(presented, status.generation));
+            presented.and_then(|presented| self.outdated(presented, recorded));
         let CallerRecords { judged: CheckedBot { bot, basis }, recorded } = records;
         let mut call = JudgedCall {
             authority: &self.authority,
             caller,
             bot: &bot,
-            instance: recorded.instance.clone(),
+            instance,
             basis,
             presented,
             now,

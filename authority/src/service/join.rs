@@ -364,7 +364,9 @@ impl Join {
             }
             _ => {
                 let (bot, token) = (token.bot.clone(), token.name.clone());
-                (BotInstance::joining(bot, token, ek, String::new(), now), None)
+                let mut instance = BotInstance::joining(bot, token, ek, String::new(), now);
+                instance.status.epoch = self.authority.epoch();
+                (instance, None)
             }
         };
         let reported = |text: &Option<String>| text.clone().unwrap_or_default();

@@ -30,6 +30,7 @@ mod workers;
 pub(crate) mod workload;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use host::clock::Clock;
@@ -55,7 +56,8 @@ use crate::issue::{Issuer, JwtKeyChange};
 use crate::keyring::StoredKeyring;
 use crate::metrics::Metrics;
 use crate::public_names::PublicNames;
-use crate::store::{Measured, Records, Store, StoreError};
+use crate::resource::{BotInstance, Timestamp};
+use crate::store::{Measured, Records, Snapshot, Store, StoreError};
 
 /// The state of the authority that all services use.
 pub struct Authority {
@@ -90,6 +92,8 @@ pub struct Authority {
     /// Renewals and issues in progress, by the callers' keys.
     call_queues: CallQueues,
     clock_doubt: ClockDoubt,
+    /// How often the records were restored from a backup.
+    epoch: AtomicU64,
     /// Serializes health checks, since each may try a write.
     trial: tokio::sync::Mutex<()>,
 }
@@ -160,6 +164,7 @@ impl Authority {
             known_signatures: Arc::default(),
             call_queues: CallQueues::default(),
             clock_doubt: ClockDoubt::default(),
+            epoch: AtomicU64::default(),
             trial: tokio::sync::Mutex::default(),
         }
     }
@@ -203,6 +208,40 @@ impl Authority {
     /// Whether the store responds. A full disk is no reason to restart.
     pub async fn store_answers(&self) -> Result<(), String> {
         in_time(self.records.probe()).await
+    }
+
+    /// All records as they are now.
+    pub(crate) async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.store.snapshot().await
+    }
+
+    /// Notes that an operator has made a backup.
+    pub(crate) async fn backed_up(
+        self: &Arc<Self>,
+        made: Timestamp,
+        author: Author,
+    ) -> Result<(), StoreError> {
+        let records = self.records.clone();
+        self.audited(async move { records.backed_up(made, author).await }).await
+    }
+
+    /// How often the records were restored from a backup, from now on.
+    pub fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Brings an instance up to date whose generations since a backup are lost: once after each time that the records were
+    /// restored, the host's certificate says which is its latest.
+    fn excuse_generation(&self, instance: &mut BotInstance, presented: Option<u64>) {
+        let (epoch, status) = (self.epoch(), &mut instance.status);
+        if let Some(presented) = presented.filter(|_| status.epoch < epoch) {
+            status.generation = status.generation.max(presented);
+            status.epoch = epoch;
+        }
     }
 
     /// What is counted, in the text form of Prometheus.

@@ -41,6 +41,7 @@ pub(super) async fn rejoin(
         Refusal::new(Code::InstanceUnknown, format!("the bot {bot} has no instance {id}"))
     })?;
     let mut instance = before.instance.clone();
+    authority.excuse_generation(&mut instance, Some(presented));
     let status = &mut instance.status;
     if status.ek.public_hash != ek.public_hash {
         let reason = format!("the instance {id} joined with the EK {}", status.ek.public_hash);

@@ -5,6 +5,7 @@
 
 use tracing::info;
 
+use super::log;
 use super::migrate::{self, Moved, State};
 use super::{Change, Contents, Keyed, Range, Store, StoreError, Summary, Table, Tally};
 
@@ -73,22 +74,19 @@ impl<'s> Import<'s> {
         Ok(found)
     }
 
-    /// Removes the mark; `format` is what the store of the records has said of itself, and `also` is written with it.
+    /// Removes the mark; `format` is what the store of the records has said of itself ([`Contents::format`]), and `also` is written with
+    /// it.
     ///
     /// # Errors
     /// The store failed.
     pub async fn complete(
         self,
-        format: Option<Vec<u8>>,
-        also: Option<Change>,
+        format: Vec<(String, String)>,
+        also: Vec<Change>,
     ) -> Result<(), StoreError> {
-        let mut batch: Vec<_> = also.into_iter().collect();
-        batch.push(migrate::moved(None)?);
-        batch.push(match format {
-            Some(record) => Change::Put(Table::Format, String::new(), record),
-            // Of version 0.1.0: the next start makes the indexes.
-            None => Change::RemoveIfExists(Table::Format, String::new()),
-        });
+        let mut batch = migrate::imported(format);
+        batch.extend(also);
+        log::bind(&mut batch)?;
         self.store.write(batch).await
     }
 }
@@ -98,27 +96,23 @@ impl<'s> Import<'s> {
 /// # Errors
 /// [`StoreError::Exists`] if the target is not empty.
 pub async fn copy(from: &dyn Store, to: &dyn Store, moved: &Moved) -> Result<Summary, CopyError> {
-    let format = migrate::exported(from).await.map_err(CopyError::Source)?;
     let mut contents = Contents::of(from).await.map_err(CopyError::Source)?;
-    let summary = fill(&mut contents, to, format).await?;
-    let mark = migrate::moved(Some(moved)).map_err(CopyError::Source)?;
+    let summary = fill(&mut contents, to).await?;
+    let mark = migrate::moved(moved).map_err(CopyError::Source)?;
     from.write(vec![mark]).await.map_err(CopyError::Source)?;
     Ok(summary)
 }
 
-async fn fill(
-    contents: &mut Contents,
-    to: &dyn Store,
-    format: Option<Vec<u8>>,
-) -> Result<Summary, CopyError> {
+async fn fill(contents: &mut Contents, to: &dyn Store) -> Result<Summary, CopyError> {
     let target = CopyError::Target;
+    let format = contents.format().await.map_err(CopyError::Source)?;
     let mut import = Import::begin(to, "authority store copy").await.map_err(target)?;
     while let Some((table, page)) = contents.next().await.map_err(CopyError::Source)? {
         import.add(table, page).await.map_err(target)?;
     }
     info!(records = import.tally.count(), "all records are copied; comparing");
     let summary = import.verify().await.map_err(target)?;
-    import.complete(format, None).await.map_err(target)?;
+    import.complete(format, Vec::new()).await.map_err(target)?;
     Ok(summary)
 }
 

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use super::backups::RESTORED;
 use super::format::{decode, encode};
-use super::{Change, Pages, Records, Store, StoreError, Table, index};
+use super::{Change, Keyed, Pages, Records, Store, StoreError, Table, index};
 use crate::audit::Author;
 use crate::resource::{BotInstance, Lock, Timestamp};
 
@@ -71,25 +72,41 @@ pub(super) fn incomplete(what: &str) -> Result<Change, StoreError> {
     Ok(Change::Put(Table::Format, String::new(), encode(&record)?))
 }
 
-/// The record of the format that belongs to the records of a store, wherever they are.
+/// Of what a store says of itself, what belongs to its records wherever they are.
 ///
 /// # Errors
 /// The store is incomplete, or may have tables that this version does not know.
-pub(super) async fn exported(store: &dyn Store) -> Result<Option<Vec<u8>>, StoreError> {
-    match format(store).await? {
-        Some(FormatRecord { incomplete: Some(what), .. }) => Err(unfinished(&what)),
-        Some(found) if found.format > FORMAT => Err(newer(&found)),
-        Some(found) => encode(&found).map(Some),
-        None => Ok(None),
+pub(super) fn exported(records: Vec<Keyed>) -> Result<Vec<(String, String)>, StoreError> {
+    let mut exported = Vec::new();
+    for (key, record) in records {
+        if key.is_empty() {
+            match decode(Table::Format, "", &record)? {
+                FormatRecord { incomplete: Some(what), .. } => return Err(unfinished(&what)),
+                found if found.format > FORMAT => return Err(newer(&found)),
+                _ => {}
+            }
+        }
+        if key != MOVED {
+            let unreadable = |_| StoreError::Unreadable(format!("format {key:?}"));
+            exported.push((key.clone(), String::from_utf8(record).map_err(unreadable)?));
+        }
     }
+    Ok(exported)
 }
 
-/// Says in a store where its records were copied to; `None` if they are used from here.
-pub(super) fn moved(moved: Option<&Moved>) -> Result<Change, StoreError> {
-    Ok(match moved {
-        Some(moved) => Change::Put(Table::Format, MOVED.to_owned(), encode(moved)?),
-        None => Change::RemoveIfExists(Table::Format, MOVED.to_owned()),
-    })
+/// Replaces what a store says of itself by what belongs to other records.
+pub(super) fn imported(exported: Vec<(String, String)>) -> Vec<Change> {
+    let removed = |key: &str| Change::RemoveIfExists(Table::Format, key.to_owned());
+    let mut changes = vec![removed(""), removed(MOVED), removed(RESTORED)];
+    let put =
+        |(key, record): (String, String)| Change::Put(Table::Format, key, record.into_bytes());
+    changes.extend(exported.into_iter().map(put));
+    changes
+}
+
+/// Says in a store where its records were copied to.
+pub(super) fn moved(moved: &Moved) -> Result<Change, StoreError> {
+    Ok(Change::Put(Table::Format, MOVED.to_owned(), encode(moved)?))
 }
 
 /// Where the records of a store were copied to.

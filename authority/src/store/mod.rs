@@ -3,6 +3,7 @@
 //! [`Store`] is the interface of a database: keyed records, and atomic batches of changes. [`Records`] adds the types of the
 //! records.
 
+mod backups;
 mod basis;
 mod batch;
 mod clock;
@@ -27,6 +28,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use self::backups::Restored;
 pub use self::basis::{Basis, Incarnation};
 pub(crate) use self::clock::ClockRecord;
 pub(crate) use self::format::{decode, encode};
@@ -111,8 +113,8 @@ pub enum Change {
     RemoveAll(Table, String),
     /// Changes nothing; the batch fails unless the record has this value (`None`: is absent).
     Expect(Table, String, Option<Vec<u8>>),
-    /// Appends an entry, a JSON object or a brief one, to the log of this authority. The store puts the entry's number into it, `seq`:
-    /// entries of a log are numbered from 0 without gaps, in the order in which their batches are carried out.
+    /// Appends an entry, a JSON object, to the log of this authority. The store puts the entry's number into it, `seq`: entries of a
+    /// log are numbered from 0 without gaps, in the order in which their batches are carried out.
     Append(String, Vec<u8>),
 }
 
@@ -245,7 +247,13 @@ impl Table {
         [Self::Log, Self::LogHeads, Self::LockTargets].into_iter().chain(Self::STATE)
     }
 
-    fn name(self) -> &'static str {
+    /// The table of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Bots => "bots",
             Self::Tokens => "tokens",

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Keyed, Pending, Range, Store, StoreError, Table};
+use super::{Keyed, Pending, Range, Store, StoreError, Table, migrate};
 
 /// A store as it was at one moment; it does not delay those who write.
 pub trait Snapshot: Send {
@@ -36,10 +36,24 @@ impl Contents {
     /// # Errors
     /// The store failed.
     pub async fn of(store: &dyn Store) -> Result<Self, StoreError> {
+        Ok(Self::of_snapshot(store.snapshot().await?))
+    }
+
+    /// What a snapshot shows.
+    pub fn of_snapshot(snapshot: Box<dyn Snapshot>) -> Self {
         let tables: Vec<_> = Table::ALL.into_iter().filter(|table| is_state(*table)).collect();
         let mut tables = tables.into_iter();
         let current = tables.next();
-        Ok(Self { snapshot: store.snapshot().await?, tables, current, after: None })
+        Self { snapshot, tables, current, after: None }
+    }
+
+    /// What the store says of itself and belongs to its records, by key.
+    ///
+    /// # Errors
+    /// The store is incomplete, or may have tables that this version does not know.
+    pub async fn format(&mut self) -> Result<Vec<(String, String)>, StoreError> {
+        let range = Range { table: Table::Format, prefix: "", after: None, limit: PAGE };
+        migrate::exported(self.snapshot.list(range).await?)
     }
 
     /// The next page; `None` after the last one. No page is empty.
@@ -80,7 +94,7 @@ pub struct Tally {
 }
 
 /// What a [`Tally`] has counted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Records by table.
     pub records: BTreeMap<String, u64>,
@@ -108,7 +122,8 @@ impl Tally {
     /// The counts and the digest.
     pub fn summary(self) -> Summary {
         let records = self.counts.into_iter();
-        let records = records.map(|(table, count)| (table.name().replace(' ', "_"), count));
+        let records = records
+            .map(|(table, count)| (table.name().replace(' ', "_").to_ascii_lowercase(), count));
         Summary {
             records: records.collect(),
             sha256: base16ct::lower::encode_string(&self.digest.finalize()),

@@ -1,6 +1,7 @@
 //! `endorse.v1` for operators, on the unix socket. Who may connect to it is decided there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 use der::pem::LineEnding;
@@ -14,18 +15,22 @@ use proto::v1::export_request::Document as WireDocument;
 use proto::v1::get_recovery_slots_response::Slot;
 use proto::v1::read_table_response::Row;
 use proto::v1::{
-    AddAuthorityRequest, AddAuthorityResponse, Authority as WireAuthority, Ca, ChangeCaRequest,
-    ChangeCaResponse, CreateRequest, CreateResponse, ExportRequest, ExportResponse,
-    GetRecoverySlotsRequest, GetRecoverySlotsResponse, GetRequest, GetResponse,
-    ListAuthoritiesRequest, ListAuthoritiesResponse, ListCasRequest, ListCasResponse,
+    AddAuthorityRequest, AddAuthorityResponse, Authority as WireAuthority, BackupRequest,
+    BackupResponse, Ca, ChangeCaRequest, ChangeCaResponse, CreateRequest, CreateResponse,
+    ExportRequest, ExportResponse, GetRecoverySlotsRequest, GetRecoverySlotsResponse, GetRequest,
+    GetResponse, ListAuthoritiesRequest, ListAuthoritiesResponse, ListCasRequest, ListCasResponse,
     ReadTableRequest, ReadTableResponse, RemoveAuthorityRequest, RemoveAuthorityResponse,
     RemoveRequest, RemoveResponse, ReplaceRequest, SetRecoveryKeyRequest, SetRecoveryKeyResponse,
     StatusRequest, StatusResponse,
 };
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use crate::audit::Author;
+use crate::backup::Producer;
 use crate::issue::CaType;
 use crate::keyring::{CaOverview, Caution, Member, MemberState, Step};
 use crate::resource::Timestamp;
@@ -35,6 +40,12 @@ use crate::service::authorities::Members;
 use crate::service::ca::Behind;
 use crate::service::documents::Document;
 use crate::store::{IfExists, Put};
+
+/// Bytes of a backup in one message.
+const BACKUP_PIECE: usize = 1024 * 1024;
+
+/// How long an operator may take for a piece: as long as a backup is being made, the store keeps what it shows.
+const BACKUP_PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The service for operators.
 pub(crate) struct Operators(Admin);
@@ -99,6 +110,29 @@ impl AdminService for Operators {
             }
         };
         Ok(Response::new(ExportResponse { content: self.0.export(document)? }))
+    }
+
+    type BackupStream = ReceiverStream<Result<BackupResponse, Status>>;
+
+    async fn backup(
+        &self,
+        request: Request<BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let author = self.author(&request);
+        let authority = Arc::clone(&self.0.0);
+        let made = Timestamp(authority.clock.now());
+        let snapshot = authority.snapshot().await.map_err(AdminError::Store)?;
+        let backup = Producer::new(snapshot, made).await.map_err(AdminError::Store)?;
+        let (sender, stream) = mpsc::channel(1);
+        tokio::spawn(async move {
+            if send(backup, &sender).await
+                && let Err(cause) = authority.backed_up(made, author).await
+            {
+                // The command fails: a backup that is not in the log is not complete.
+                is_taken(&sender, Err(AdminError::Store(cause).into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
@@ -266,6 +300,36 @@ fn wire_authority(member: Member) -> WireAuthority {
 /// RFC 3339; empty for none.
 fn time(time: Option<Timestamp>) -> String {
     time.map(|time| time.to_string()).unwrap_or_default()
+}
+
+/// Sends a backup as fast as it is taken; returns whether it was taken to its end.
+async fn send(mut backup: Producer, sender: &BackupSender) -> bool {
+    loop {
+        let bytes = match backup.next().await {
+            Ok(None) => return true,
+            Ok(Some(part)) => part.encode().map_err(|cause| Status::internal(cause.to_string())),
+            Err(cause) => Err(AdminError::Store(cause).into()),
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(status) => {
+                is_taken(sender, Err(status)).await;
+                return false;
+            }
+        };
+        for piece in bytes.chunks(BACKUP_PIECE) {
+            if !is_taken(sender, Ok(BackupResponse { content: piece.to_vec() })).await {
+                return false;
+            }
+        }
+    }
+}
+
+type BackupSender = mpsc::Sender<Result<BackupResponse, Status>>;
+
+/// Sends a message; returns whether the operator is still there and takes it in time.
+async fn is_taken(sender: &BackupSender, message: Result<BackupResponse, Status>) -> bool {
+    matches!(timeout(BACKUP_PIECE_TIMEOUT, sender.send(message)).await, Ok(Ok(())))
 }
 
 impl From<Stored> for CreateResponse {

@@ -6,6 +6,7 @@ mod tests {
     mod answer;
     mod audit;
     mod authorities;
+    mod backup;
     mod bundle_endpoint;
     mod ca;
     mod certificates;

@@ -12,11 +12,11 @@ use proto::v1::join_service_client::JoinServiceClient;
 use proto::v1::prove_key_request::Step as ProveKeyStep;
 use proto::v1::workload_service_client::WorkloadServiceClient;
 use proto::v1::{
-    AddAuthorityRequest, ChangeCaRequest, CreateRequest, ExportRequest, GetRecoverySlotsRequest,
-    GetRequest, GetTrustBundleRequest, IssueJwtSvidsRequest, IssueSshHostRequest,
-    IssueX509SvidsRequest, JoinRequest, ListAuthoritiesRequest, ListCasRequest, ProveKeyRequest,
-    ReadTableRequest, RemoveAuthorityRequest, RemoveRequest, RenewRequest, ReplaceRequest,
-    SetRecoveryKeyRequest, StatusRequest, WhoAmIRequest,
+    AddAuthorityRequest, BackupRequest, ChangeCaRequest, CreateRequest, ExportRequest,
+    GetRecoverySlotsRequest, GetRequest, GetTrustBundleRequest, IssueJwtSvidsRequest,
+    IssueSshHostRequest, IssueX509SvidsRequest, JoinRequest, ListAuthoritiesRequest,
+    ListCasRequest, ProveKeyRequest, ReadTableRequest, RemoveAuthorityRequest, RemoveRequest,
+    RenewRequest, ReplaceRequest, SetRecoveryKeyRequest, StatusRequest, WhoAmIRequest,
 };
 use testkit::simulated::{SoftwareTpm, Wire, identity};
 use tonic::{Code, Status};
@@ -94,8 +94,9 @@ const CALLS: [&str; COUNT] = [
     "ReadTable",
     "ListCas",
     "ChangeCa",
+    "Backup",
 ];
-const COUNT: usize = 23;
+const COUNT: usize = 24;
 
 /// A caller without certificate makes two calls on a connection.
 const WIRES: usize = 12;
@@ -151,6 +152,7 @@ async fn calls(wires: [&Wire; WIRES], tpm: &SoftwareTpm) -> [Code; COUNT] {
         ),
         code(rotating.list_cas(ListCasRequest {}).await.map(|_| ())),
         code(rotating.change_ca(ChangeCaRequest::default()).await.map(|_| ())),
+        code(listing.backup(BackupRequest {}).await.map(|_| ())),
     ]
 }
 

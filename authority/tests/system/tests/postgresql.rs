@@ -25,7 +25,7 @@ pub(crate) fn authority(server: &Postgresql, role: &str, arguments: &[&str]) -> 
     command
 }
 
-fn text(output: Vec<u8>) -> String {
+pub(crate) fn text(output: Vec<u8>) -> String {
     String::from_utf8(output).unwrap()
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn migrated(data: &Path) -> Option<Postgresql> {
 }
 
 /// Waits until the server has noticed that all authorities have ended.
-fn wait_until_unused(server: &Postgresql) {
+pub(crate) fn wait_until_unused(server: &Postgresql) {
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'endorse'";
     let deadline = Instant::now() + Duration::from_secs(60);
     while server.sql("postgres", sessions).unwrap() != "0" {
@@ -96,7 +96,7 @@ fn copy(from: &Path, to: &Path) -> Command {
     command
 }
 
-fn refused(command: &mut Command, code: i32) -> String {
+pub(crate) fn refused(command: &mut Command, code: i32) -> String {
     let Output { status, stderr, .. } = command.output().unwrap();
     let said = text(stderr);
     assert_eq!(status.code(), Some(code), "{said}");
