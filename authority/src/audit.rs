@@ -2,9 +2,11 @@
 //! refused `WhoAmI`, and for every change of a resource.
 //!
 //! Grants and changes are entries of the log, which is in the store: each is appended in the transaction of the change that it tells
-//! of, and says what the records are after it. The log is a Merkle tree ([`tree`]) with signed heads ([`checkpoint`]). The file is
-//! written from the log. Refusals are written to the file only.
+//! of, and says what the records are after it. Those that are no decisions of their own, such as renewals, are brief ([`brief`]). The log
+//! is a Merkle tree ([`tree`]) with signed heads ([`checkpoint`]). The file is written from the log, and has a line a minute for the brief
+//! entries ([`summary`]). Single refusals are written to the file only; the log has their numbers.
 
+mod brief;
 mod change;
 pub mod checkpoint;
 mod lines;
@@ -13,18 +15,21 @@ mod log_key;
 mod queue;
 pub mod replay;
 mod row;
+mod summary;
 pub mod tree;
 
 use serde::Serialize;
 use uuid::Uuid;
 
+pub(crate) use self::brief::Brief;
 pub use self::change::Author;
 pub(crate) use self::change::{ChangeEvent, Deed};
 pub use self::log::AuditLog;
 pub(crate) use self::log_key::log_key;
 pub(crate) use self::queue::Counts;
-pub(crate) use self::row::binding;
 pub use self::row::{BoundRecord, Row};
+pub(crate) use self::row::{binding, numbered};
+pub(crate) use self::summary::{Granted, Refused};
 use crate::resource::{
     Attributes, EkHash, HostPrincipal, KeyLocation, Name, Serial, SpiffeId, Timestamp,
 };
@@ -56,6 +61,9 @@ pub struct Event {
     pub attempt: Attempt,
     /// How hosts prove themselves.
     pub method: &'static str,
+    /// What it is in a brief entry, if it is one.
+    #[serde(skip)]
+    brief: Option<brief::Kind>,
 }
 
 /// What was requested.
@@ -246,12 +254,24 @@ pub fn bounded(text: &str) -> Option<String> {
 impl Event {
     /// As it is appended to the log.
     pub(crate) fn entry(&self) -> serde_json::Result<Vec<u8>> {
-        row::line(self)
+        self.brief().map_or_else(|| row::line(self), |brief| Ok(brief.to_bytes()))
+    }
+
+    /// The same as a brief entry, if it is one.
+    fn brief(&self) -> Option<Brief> {
+        let attempt = &self.attempt;
+        let bot = attempt.bot_name.as_ref()?.to_string();
+        let instance = attempt.bot_instance_id.as_ref()?.parse().ok()?;
+        let generation = attempt.generation?;
+        Some(Brief::new(self.brief?, self.time, (bot, instance), generation, attempt.key_location))
     }
 
     /// What was granted.
     pub fn granted(action: Action, time: Timestamp, attempt: Attempt) -> Self {
-        Self::new(action, time, Outcome::Granted, attempt)
+        // A certificate that is not the latest is worth a line.
+        let is_ordinary = attempt.presented_generation.is_none();
+        let brief = brief::Kind::granted(action).filter(|_| is_ordinary);
+        Self { brief, ..Self::new(action, time, Outcome::Granted, attempt) }
     }
 
     /// What was refused.
@@ -282,6 +302,7 @@ impl Event {
             reason: None,
             attempt,
             method,
+            brief: None,
         }
     }
 }

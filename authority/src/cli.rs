@@ -501,10 +501,16 @@ pub struct AuditLs {
     pub data: DataDir,
     /// Only events since a time (2030-01-31T12:00:00Z) or a duration ago (12h)
     #[arg(long, value_name = "TIME")]
-    pub since: Option<Since>,
-    /// Only refusals
-    #[arg(long)]
+    pub since: Option<Moment>,
+    /// Only events before a time or a duration ago
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Moment>,
+    /// Only refusals; the same as --outcome refused
+    #[arg(long, conflicts_with = "outcome")]
     pub refused: bool,
+    /// Only events with this outcome
+    #[arg(long, value_enum)]
+    pub outcome: Option<ShownOutcome>,
     /// Only events of this name, such as bot.join
     #[arg(long, value_name = "NAME")]
     pub event: Option<String>,
@@ -519,9 +525,31 @@ pub struct AuditLs {
     pub format: ListFormat,
 }
 
+/// How an event ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ShownOutcome {
+    /// A call was granted
+    Granted,
+    /// A call was refused
+    Refused,
+    /// A resource was changed
+    Done,
+}
+
+impl ShownOutcome {
+    /// As events have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Refused => "refused",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// A time, or how long ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
+pub enum Moment {
     /// Then.
     At(Timestamp),
     /// That long ago.
@@ -554,7 +582,7 @@ pub enum ListFormat {
     Json,
 }
 
-impl std::str::FromStr for Since {
+impl std::str::FromStr for Moment {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -613,10 +641,10 @@ mod tests {
 
     #[test]
     fn since_is_a_time_or_a_duration() {
-        assert_eq!("90m".parse(), Ok(Since::Ago(Duration::from_secs(5400))));
-        let Ok(Since::At(_)) = "2030-01-31T12:00:00Z".parse() else { panic!("no time") };
+        assert_eq!("90m".parse(), Ok(Moment::Ago(Duration::from_secs(5400))));
+        let Ok(Moment::At(_)) = "2030-01-31T12:00:00Z".parse() else { panic!("no time") };
         for wrong in ["", "yesterday", "0s", "9999999h", "2030-01-31"] {
-            wrong.parse::<Since>().unwrap_err();
+            wrong.parse::<Moment>().unwrap_err();
         }
     }
 }

@@ -4,6 +4,7 @@ package main
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -87,6 +88,12 @@ func rootOf(file string, size uint64) ([]byte, error) {
 		entry, whole := bytes.CutSuffix(line, []byte("\n"))
 		if !whole {
 			return nil, fmt.Errorf("%d entries, but the head has %d", tree.End(), size)
+		}
+		// A line that is not JSON is a brief entry, in hexadecimal.
+		if !bytes.HasPrefix(entry, []byte("{")) {
+			if entry, err = hex.DecodeString(string(entry)); err != nil {
+				return nil, err
+			}
 		}
 		if err := tree.Append(hasher.HashLeaf(entry), nil); err != nil {
 			return nil, err

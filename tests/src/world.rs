@@ -324,7 +324,10 @@ impl World {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let text = fs::read_to_string(self.path("data/audit.jsonl"))?;
-            let hosts = text.lines().filter(|line| !line.contains("\"outcome\":\"done\""));
+            let is_of_a_host = |line: &&str| {
+                !line.contains("\"outcome\":\"done\"") && !line.contains("\"event\":\"calls.")
+            };
+            let hosts = text.lines().filter(is_of_a_host);
             let fresh: Vec<&str> = hosts.skip(self.shown.get()).collect();
             if !fresh.is_empty() && text.ends_with('\n') {
                 self.shown.set(self.shown.get() + fresh.len());

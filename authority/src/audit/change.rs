@@ -30,8 +30,6 @@ pub(crate) enum Deed {
     Created,
     Replaced,
     Removed,
-    /// Only what is known of the host that it stands for was updated.
-    Seen,
 }
 
 /// The event of a change.
@@ -190,7 +188,6 @@ fn word(kind: Kind, deed: Deed) -> (&'static str, &'static str) {
         (Kind::BotInstance, Deed::Created) => ("bot_instance.create", "EN131I"),
         (Kind::BotInstance, Deed::Replaced) => ("bot_instance.update", "EN132I"),
         (Kind::BotInstance, Deed::Removed) => ("bot_instance.delete", "EN133I"),
-        (_, Deed::Seen) => ("bot_instance.heartbeat", "EN134I"),
         (Kind::WorkloadIdentity, Deed::Created) => ("workload_identity.create", "EN141I"),
         (Kind::WorkloadIdentity, Deed::Replaced) => ("workload_identity.update", "EN142I"),
         (Kind::WorkloadIdentity, Deed::Removed) => ("workload_identity.delete", "EN143I"),

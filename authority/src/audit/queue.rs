@@ -41,7 +41,9 @@ impl Queue {
     pub(super) fn push(&mut self, rows: impl IntoIterator<Item = Row>) {
         for row in rows {
             self.next = row.sequence().saturating_add(1);
-            self.waiting.push_back(row);
+            if row.is_line() {
+                self.waiting.push_back(row);
+            }
         }
     }
 
@@ -72,7 +74,7 @@ impl Queue {
         mut append: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         while let Some(row) = self.waiting.front() {
-            append(row.line())?;
+            append(row.entry())?;
             self.written.extend(self.waiting.pop_front());
         }
         Ok(())
@@ -96,13 +98,14 @@ impl Queue {
 
     /// Takes over the entries of the log of which a former process did not know that they are on disk in the file. Those whose lines
     /// are at its end do not wait for it.
-    pub(super) fn recover(&mut self, rows: Vec<Row>, file: &File) {
+    pub(super) fn recover(&mut self, mut rows: Vec<Row>, file: &File) {
         self.next = rows.last().map_or(self.next, |row| row.sequence().saturating_add(1));
-        let mut missing: BTreeSet<_> = rows.iter().map(|row| row.line().to_owned()).collect();
+        rows.retain(Row::is_line);
+        let mut missing: BTreeSet<_> = rows.iter().map(|row| row.entry().to_owned()).collect();
         // Lines that cannot be compared are written again: a repeated line is better than a missing one.
         let _ = remove_present(&mut missing, file);
         let (missing, written): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| missing.contains(row.line()));
+            rows.into_iter().partition(|row| missing.contains(row.entry()));
         self.waiting.extend(missing);
         self.written.extend(written);
     }
@@ -139,14 +142,14 @@ mod tests {
     fn rows_from(first: u64, names: &[&str]) -> Vec<Row> {
         (first..)
             .zip(names)
-            .map(|(number, name)| Row::new(number, name.as_bytes().into()))
+            .map(|(number, name)| Row::new(number, format!("{{{name}}}").into()))
             .collect()
     }
 
     fn drained(queue: &mut Queue) -> Vec<String> {
         let mut lines = Vec::new();
         let append = |line: &[u8]| {
-            lines.push(String::from_utf8(line.to_vec()).unwrap());
+            lines.push(String::from_utf8(line.to_vec()).unwrap().replace(['{', '}'], ""));
             Ok(())
         };
         queue.drain(append).unwrap();
@@ -197,7 +200,7 @@ mod tests {
     #[test]
     fn recovered_row_waits_only_if_its_line_is_not_in_the_file() {
         let mut file = tempfile::tempfile().unwrap();
-        io::Write::write_all(&mut file, b"one\ntwo\npart of\nfour").unwrap();
+        io::Write::write_all(&mut file, b"{one}\n{two}\n{part of\n{four}").unwrap();
         let mut queue = Queue::default();
         queue.recover(rows(&["one", "part of three", "two"]), &file);
         assert_eq!((queue.waiting(), queue.written()), (1, 2));

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use base64ct::{Base64, Encoding};
-use serde::Deserialize;
 
 use super::tree::{Frontier, Head, leaf_hash};
 use super::{BoundRecord, Row};
@@ -47,14 +46,6 @@ pub enum Finding {
     RecordUnknown(Place),
 }
 
-/// What is read of an entry.
-#[derive(Deserialize)]
-struct Read {
-    seq: u64,
-    #[serde(default)]
-    records: Vec<BoundRecord>,
-}
-
 impl Replay {
     /// A log that must have had these heads.
     pub fn that_had(heads: impl IntoIterator<Item = Head>) -> Self {
@@ -84,12 +75,12 @@ impl Replay {
             self.is_broken = true;
         }
         self.next = number.saturating_add(1);
-        match serde_json::from_slice::<Read>(entry.line()) {
-            Ok(Read { seq, records }) if seq == number => self.leave(records),
+        match entry.read() {
+            Some((seq, records)) if seq == number => self.leave(records),
             _ => findings.push(Finding::Misplaced(number)),
         }
         if !self.is_broken {
-            self.is_broken = self.tree.push(leaf_hash(entry.line())).is_none();
+            self.is_broken = self.tree.push(leaf_hash(entry.entry())).is_none();
             findings.extend(self.check_head());
         }
         findings
@@ -138,9 +129,11 @@ impl Replay {
         self.records.iter().filter(|(_, hash)| hash.is_some()).map(|(place, _)| place)
     }
 
-    /// Whether the log says that all records that begin as this one were removed at some time.
-    pub fn has_removed(&self, (table, key): &Place) -> bool {
-        self.removed.iter().any(|(of, prefix)| of == table && key.starts_with(prefix))
+    /// Whether the log says that all records that begin as this one were removed at some time, and not that this one came later.
+    pub fn has_removed(&self, place: &Place) -> bool {
+        let (table, key) = place;
+        let is_later = self.records.get(place).is_some_and(Option::is_some);
+        !is_later && self.removed.iter().any(|(of, prefix)| of == table && key.starts_with(prefix))
     }
 }
 
@@ -248,12 +241,12 @@ mod tests {
             read(&mut Replay::that_had([head]), &rows)
         };
         let renumbered = |rows: Vec<Row>| {
-            let line = |(number, row): (u64, Row)| Row::new(number, row.line().to_vec());
+            let line = |(number, row): (u64, Row)| Row::new(number, row.entry().to_vec());
             (0..).zip(rows).map(line).collect::<Vec<_>>()
         };
         assert_eq!(changed(&|_| {}), []);
         let text = |rows: &mut Vec<Row>| {
-            let line = String::from_utf8(rows[2].line().to_vec()).unwrap().replace("04", "05");
+            let line = String::from_utf8(rows[2].entry().to_vec()).unwrap().replace("04", "05");
             rows[2] = Row::new(2, line.into());
         };
         assert_eq!(changed(&text), [Finding::Rewritten(5)]);

@@ -1,19 +1,22 @@
-//! Events as they are in the log, and as lines of the file.
+//! Entries of the log: events as lines of JSON, as they are in the file too, and brief ones.
 
 use host::terminal::escape_json;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::brief::Brief;
 
 /// An entry of the log: an event with its number, and what the records are after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     sequence: u64,
-    line: Vec<u8>,
+    entry: Vec<u8>,
 }
 
 impl Row {
     /// An entry as it was read from the store.
-    pub fn new(sequence: u64, line: Vec<u8>) -> Self {
-        Self { sequence, line }
+    pub fn new(sequence: u64, entry: Vec<u8>) -> Self {
+        Self { sequence, entry }
     }
 
     /// Its number in the log.
@@ -21,9 +24,41 @@ impl Row {
         self.sequence
     }
 
-    /// Its line, without the end of the line: the bytes that the leaf of the tree is the hash of.
-    pub fn line(&self) -> &[u8] {
-        &self.line
+    /// The bytes that the leaf of the tree is the hash of: a line of JSON without its end, or a brief entry.
+    pub fn entry(&self) -> &[u8] {
+        &self.entry
+    }
+
+    /// Whether it is a line of JSON, as the file has it. Brief entries are in the log only.
+    pub fn is_line(&self) -> bool {
+        self.entry.starts_with(b"{")
+    }
+
+    /// The entry for people and programs; `None` if it is damaged.
+    pub fn shown(&self) -> Option<Value> {
+        match self.is_line() {
+            true => serde_json::from_slice(&self.entry).ok(),
+            false => self.brief().as_ref().map(Brief::shown),
+        }
+    }
+
+    /// The number that is in the entry, and what it leaves of the records; `None` if it is damaged.
+    pub(super) fn read(&self) -> Option<(u64, Vec<BoundRecord>)> {
+        #[derive(Deserialize)]
+        struct Read {
+            seq: u64,
+            #[serde(default)]
+            records: Vec<BoundRecord>,
+        }
+        if self.is_line() {
+            let Read { seq, records } = serde_json::from_slice(&self.entry).ok()?;
+            return Some((seq, records));
+        }
+        self.brief().map(|brief| (brief.sequence, vec![brief.bound()]))
+    }
+
+    pub(super) fn brief(&self) -> Option<Brief> {
+        Brief::from_bytes(&self.entry)
     }
 }
 
@@ -48,10 +83,24 @@ pub(super) fn line(event: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(escape_json(&serde_json::to_string(event)?).into_bytes())
 }
 
-/// An event that says what it leaves of the records. The event is a JSON object with at least one field.
-pub(crate) fn binding(event: &[u8], records: &[BoundRecord]) -> serde_json::Result<Vec<u8>> {
-    let Some(fields) = event.strip_suffix(b"}").filter(|_| !records.is_empty()) else {
-        return Ok(event.to_vec());
+/// An entry that says what it leaves of the records. `None` if it is nothing of the kind, or a brief entry without the record that it
+/// is about.
+pub(crate) fn binding(entry: &[u8], records: &[BoundRecord]) -> Option<Vec<u8>> {
+    let Some(fields) = entry.strip_prefix(b"{") else {
+        return Some(Brief::from_bytes(entry)?.binding(records)?.to_bytes());
     };
-    Ok([fields, b",\"records\":", line(&records)?.as_slice(), b"}"].concat())
+    let fields = fields.strip_suffix(b"}")?;
+    if records.is_empty() {
+        return Some(entry.to_vec());
+    }
+    Some([b"{", fields, b",\"records\":", line(&records).ok()?.as_slice(), b"}"].concat())
+}
+
+/// An entry with its number; of a line of JSON it is the first field. `None` if it is nothing of the kind.
+pub(crate) fn numbered(entry: &[u8], sequence: u64) -> Option<Vec<u8>> {
+    let Some(fields) = entry.strip_prefix(b"{") else {
+        return Some(Brief::from_bytes(entry)?.numbered(sequence).to_bytes());
+    };
+    let comma = if fields.starts_with(b"}") { "" } else { "," };
+    Some([format!("{{\"seq\":{sequence}{comma}").as_bytes(), fields].concat())
 }

@@ -194,7 +194,7 @@ const fn unproven() -> KeyLocation {
 pub struct InstanceId(Uuid);
 
 impl BotInstance {
-    /// Services that are remembered. Certificates of others are on record in the audit log.
+    /// Services that are remembered. That others were issued certificates is in the log.
     const MAX_SERVICES: usize = 64;
 
     /// A new instance for a host that has proven this key and this EK. It has no certificate yet.
@@ -295,6 +295,10 @@ impl InstanceId {
     /// A new one.
     pub fn random() -> Self {
         Self(Uuid::new_v4())
+    }
+
+    pub(crate) fn uuid(&self) -> Uuid {
+        self.0
     }
 
     #[expect(clippy::expect_used, reason = "a UUID starts with a hexadecimal digit")]

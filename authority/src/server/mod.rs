@@ -132,7 +132,7 @@ pub async fn serve(
     let served = tokio::select! {
         ended = async { tokio::try_join!(strangers, hosts, operators) } => ended.map(|_| ()),
         () = prune(pruning) => Ok(()),
-        () = count_refusals(&counting) => Ok(()),
+        () = summarize(&counting) => Ok(()),
         () = reload_certificates(reloading) => Ok(()),
         () = maintain_keys(maintaining) => Ok(()),
         () = follow_keyring(&following) => Ok(()),
@@ -143,17 +143,22 @@ pub async fn serve(
         }
     };
     counting.record_last_refusals();
+    let last = async {
+        counting.summarize_refusals().await;
+        counting.sync_audit_log().await;
+    };
     // The next start appends what is missing.
-    let _ = tokio::time::timeout(AUDIT_TIMEOUT, counting.sync_audit_log()).await;
+    let _ = tokio::time::timeout(AUDIT_TIMEOUT, last).await;
     served
 }
 
 /// Never ends.
-async fn count_refusals(authority: &Authority) {
+async fn summarize(authority: &Authority) {
     let mut times = tokio::time::interval(refusal_log::WINDOW);
     loop {
         times.tick().await;
         authority.record_counted_refusals();
+        authority.record_summaries().await;
     }
 }
 

@@ -1,5 +1,5 @@
 //! Delivers the log to the file of the audit log: what was written to the store is appended to the file next, and how far that is on
-//! disk is on record in the store.
+//! disk is on record in the store. Brief entries are not in the file; an event a minute summarizes them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use tokio::sync::Mutex;
 use tracing::warn;
 
 use super::Authority;
-use crate::audit::Author;
 use crate::audit::checkpoint::LogKey;
 use crate::audit::tree::Head;
+use crate::audit::{Author, Granted, Row};
 use crate::data_directory::replace_private;
 use crate::store::StoreError;
 
@@ -40,6 +40,10 @@ struct Delivered {
     cursor: u64,
     /// The size of the log when its head was signed last.
     signed: Option<u64>,
+    /// The number of the first entry that no event summarizes.
+    summarized: u64,
+    /// The brief entries since.
+    granted: Granted,
 }
 
 /// Signs the heads of the log.
@@ -50,6 +54,14 @@ pub(crate) struct LogSigner {
     pub(crate) file: PathBuf,
 }
 
+impl Delivered {
+    /// Entries were read.
+    fn read(&mut self, page: &[Row]) {
+        self.next = page.last().map_or(self.next, |last| last.sequence().saturating_add(1));
+        page.iter().for_each(|row| self.granted.read(row));
+    }
+}
+
 impl Authority {
     /// Takes over what a crash or an older version has left: entries that are not in the file are appended to it. To be called
     /// before anything is granted.
@@ -57,13 +69,15 @@ impl Authority {
         self.records.take_over_audit_rows().await?;
         let mut done = self.delivery.done.lock().await;
         done.cursor = self.records.file_cursor().await?;
-        done.next = done.cursor;
-        let mut rows = Vec::new();
+        done.summarized = self.records.summary_cursor().await?;
+        done.granted = Granted::from(done.summarized);
+        done.next = done.cursor.min(done.summarized);
+        let (mut rows, cursor) = (Vec::new(), done.cursor);
         loop {
             let page = self.records.log_entries(self.records.log_id(), done.next, PAGE).await?;
             let is_last = page.len() < PAGE;
-            done.next = page.last().map_or(done.next, |last| last.sequence().saturating_add(1));
-            rows.extend(page);
+            done.read(&page);
+            rows.extend(page.into_iter().filter(|row| row.sequence() >= cursor));
             if is_last {
                 break;
             }
@@ -107,7 +121,7 @@ impl Authority {
                 }
             };
             let is_last = page.len() < PAGE;
-            done.next = page.last().map_or(done.next, |last| last.sequence().saturating_add(1));
+            done.read(&page);
             self.audit.publish(page);
             if is_last {
                 break;
@@ -130,6 +144,48 @@ impl Authority {
         match self.records.set_file_cursor(cursor).await {
             Ok(()) => done.cursor = cursor,
             Err(cause) => warn!(%cause, "cannot put on record how far the audit log is written"),
+        }
+    }
+
+    /// Appends the events that summarize what was granted and refused since the last time.
+    pub(crate) async fn record_summaries(&self) {
+        self.summarize_refusals().await;
+        self.summarize_grants().await;
+        self.deliver_audit().await;
+    }
+
+    async fn summarize_grants(&self) {
+        self.deliver_audit().await;
+        let mut done = self.delivery.done.lock().await;
+        let Some(entry) = done.granted.entry(self.clock.now()) else { return };
+        let next = done.granted.next();
+        let written = match entry {
+            Ok(entry) => self.records.summarize(entry, done.summarized, next).await,
+            Err(cause) => Err(StoreError::Unreadable(cause.to_string())),
+        };
+        match written {
+            Ok(()) => {
+                done.summarized = next;
+                done.granted = Granted::from(next);
+            }
+            Err(cause) => warn!(%cause, "cannot record a summary of what was granted"),
+        }
+    }
+
+    /// To be called before the authority stops. What was granted is in the log, so that the next start summarizes it.
+    pub(crate) async fn summarize_refusals(&self) {
+        let refused = self.refusals.take_summary();
+        let Some(entry) = refused.entry(self.clock.now()) else { return };
+        if self.audit.has_reserve().is_ok_and(|reserve| !reserve) {
+            return;
+        }
+        let written = match entry {
+            Ok(entry) => self.records.append(entry).await,
+            Err(cause) => Err(StoreError::Unreadable(cause.to_string())),
+        };
+        if let Err(cause) = written {
+            warn!(%cause, "cannot record a summary of what was refused");
+            self.refusals.keep_summary(refused);
         }
     }
 

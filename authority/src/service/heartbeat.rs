@@ -5,7 +5,7 @@ use super::checks::store_failed;
 use super::grant::{MAX_RETRIES, overtaken};
 use super::refusal::Refusal;
 use super::{Authority, Peer};
-use crate::audit::{Author, bounded};
+use crate::audit::bounded;
 use crate::resource::{AgentInfo, Heartbeat, Timestamp};
 use crate::store::StoreError;
 
@@ -43,7 +43,7 @@ impl Authority {
             let recorded = Timestamp(now);
             instance.status.heartbeat = Some(Heartbeat { recorded, agent: agent.clone() });
             instance.status.last_seen = recorded;
-            match self.records.update(&before, &instance, Author::system(now)).await {
+            match self.records.update(&before, &instance).await {
                 Err(StoreError::Changed(..)) => {}
                 result => return result.map_err(store_failed),
             }

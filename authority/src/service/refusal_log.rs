@@ -2,7 +2,8 @@
 //!
 //! Any host that can connect can cause any number of refusals. Of each source, action and refusal
 //! code the first few a minute are recorded in full; the rest are counted, and the count is recorded
-//! when the minute is over. Metrics count every one.
+//! when the minute is over. All this is in the file only; the log has one event a minute with the numbers.
+//! Metrics count every one.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use tracing::{error, warn};
 use super::Authority;
 use super::refusal::Refusal;
 use super::{Peer, Source};
-use crate::audit::{Action, Attempt, Event, bounded};
+use crate::audit::{Action, Attempt, Event, Refused, bounded};
 use crate::resource::Timestamp;
 
 /// For how long refusals are counted together.
@@ -47,9 +48,12 @@ struct Counted {
     more: u64,
 }
 
-/// The refusals of the window.
+/// The refusals of the window, and those that no event summarizes yet.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<Window>);
+pub(crate) struct Refusals {
+    window: Mutex<Window>,
+    ended: Mutex<Refused>,
+}
 
 #[derive(Debug, Default)]
 struct Window {
@@ -62,7 +66,7 @@ struct Window {
 impl Refusals {
     /// Counts a refusal; true if it is to be recorded in full.
     fn note(&self, action: Action, code: &'static str, source: Source, now: Instant) -> bool {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         window.began.get_or_insert(now);
         let own = Kind { action, code, source: Some(source) };
         let kind = if window.kinds.contains_key(&own) || window.kinds.len() < MAX_KINDS {
@@ -84,7 +88,7 @@ impl Refusals {
 
     /// Ends the window if it is over, or if `now` is `None`; returns what was only counted in it.
     fn end(&self, now: Option<Instant>) -> Vec<Counted> {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let over = match (window.began, now) {
             (None, _) => false,
             (Some(began), Some(now)) => now.saturating_duration_since(began) >= WINDOW,
@@ -93,9 +97,26 @@ impl Refusals {
         if !over {
             return Vec::new();
         }
-        let ended = std::mem::take(&mut *window).kinds.into_iter();
-        let counted = ended.map(|(kind, (_, more))| Counted { kind, more });
+        let ended = std::mem::take(&mut *window).kinds;
+        let mut summary = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        for (Kind { action, code, source }, (in_full, more)) in &ended {
+            let source = source.map(|source| source.to_string());
+            summary.add(*action, code, source.as_deref(), in_full.saturating_add(*more));
+        }
+        let counted = ended.into_iter().map(|(kind, (_, more))| Counted { kind, more });
         counted.filter(|counted| counted.more > 0).collect()
+    }
+
+    /// The refusals of the windows that have ended since the last time.
+    pub(super) fn take_summary(&self) -> Refused {
+        std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives back what could not be recorded.
+    pub(super) fn keep_summary(&self, refused: Refused) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = std::mem::replace(&mut *ended, refused);
+        ended.merge(later);
     }
 }
 
@@ -150,8 +171,9 @@ impl Authority {
             let attempt = Attempt { remote, ..Attempt::default() };
             let reason = "more refusals within a minute, only counted";
             let time = Timestamp(self.clock.now());
-            let event = Event::refused(action, time, attempt, code, reason);
-            self.record_refused(&Event { more: Some(more), ..event });
+            let mut event = Event::refused(action, time, attempt, code, reason);
+            event.more = Some(more);
+            self.record_refused(&event);
         }
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::{Change, StoreError, Table};
+use crate::audit::numbered;
 use crate::audit::tree::{Frontier, leaf_hash};
 
 /// A table, and the key of a record in it.
@@ -118,14 +119,13 @@ impl Appended {
     /// Appends an entry to a log with this head.
     ///
     /// # Errors
-    /// The head is damaged, or the entry is no JSON object.
+    /// The head is damaged, or the entry is neither a JSON object nor a brief entry.
     pub(super) fn after(head: Option<&[u8]>, log: &str, entry: &[u8]) -> Result<Self, StoreError> {
         let unreadable = |what: &str| StoreError::Unreadable(format!("log {log:?}: {what}"));
         let tree = head.map_or_else(|| Some(Frontier::default()), Frontier::from_bytes);
         let mut tree = tree.ok_or_else(|| unreadable("its head is damaged"))?;
         let sequence = tree.size();
-        let entry =
-            numbered(entry, sequence).ok_or_else(|| unreadable("an entry is no JSON object"))?;
+        let entry = numbered(entry, sequence).ok_or_else(|| unreadable("an entry is malformed"))?;
         tree.push(leaf_hash(&entry)).ok_or_else(|| unreadable("it is full"))?;
         Ok(Self { key: entry_key(log, sequence), entry, head: tree.to_bytes() })
     }
@@ -134,13 +134,6 @@ impl Appended {
 /// Where an entry is in [`Table::Log`]. Keys of a log are in the order of its entries.
 pub(super) fn entry_key(log: &str, sequence: u64) -> String {
     format!("{log}/{sequence:016x}")
-}
-
-/// A JSON object with its number as the first field.
-fn numbered(entry: &[u8], sequence: u64) -> Option<Vec<u8>> {
-    let fields = entry.strip_prefix(b"{")?;
-    let comma = if fields.starts_with(b"}") { "" } else { "," };
-    Some([format!("{{\"seq\":{sequence}{comma}").as_bytes(), fields].concat())
 }
 
 impl Change {

@@ -14,6 +14,9 @@ use crate::audit::{Author, BoundRecord, ChangeEvent, Row, binding};
 /// The cursor of the file of the audit log.
 const FILE: &str = "file";
 
+/// The cursor of the events that summarize brief entries.
+const SUMMARY: &str = "summary";
+
 /// Rows of an older version in one batch.
 const ROWS: usize = 128;
 
@@ -98,16 +101,55 @@ impl Records {
 
     /// The number of the first entry that is not known to be on disk in the file of the audit log.
     pub(crate) async fn file_cursor(&self) -> Result<u64, StoreError> {
-        let key = format!("{}/{FILE}", self.1);
-        let Some(cursor) = self.0.read(Table::LogCursors, &key).await? else { return Ok(0) };
-        let cursor = str::from_utf8(&cursor).ok().and_then(|cursor| cursor.parse().ok());
-        cursor.ok_or_else(|| StoreError::Unreadable(format!("log cursor {key:?}")))
+        Ok(self.cursor(FILE).await?.unwrap_or(0))
     }
 
     /// Puts it on record.
     pub(crate) async fn set_file_cursor(&self, cursor: u64) -> Result<(), StoreError> {
-        let key = format!("{}/{FILE}", self.1);
-        self.write(vec![Change::Put(Table::LogCursors, key, cursor.to_string().into())]).await
+        self.write(vec![Change::Put(Table::LogCursors, self.cursor_key(FILE), written(cursor))])
+            .await
+    }
+
+    /// The number of the first entry that no event summarizes: of a log without brief entries, that of the next one.
+    pub(crate) async fn summary_cursor(&self) -> Result<u64, StoreError> {
+        if let Some(cursor) = self.cursor(SUMMARY).await? {
+            return Ok(cursor);
+        }
+        let next = self.log_head(&self.1).await?.size();
+        let key = self.cursor_key(SUMMARY);
+        self.write(vec![Change::Insert(Table::LogCursors, key, written(next))]).await?;
+        Ok(next)
+    }
+
+    /// Appends the event that summarizes the brief entries from one number to before another.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] if there is one already.
+    pub(crate) async fn summarize(
+        &self,
+        event: Vec<u8>,
+        first: u64,
+        next: u64,
+    ) -> Result<(), StoreError> {
+        let key = self.cursor_key(SUMMARY);
+        let moved = Change::Replace(Table::LogCursors, key, written(first), written(next));
+        self.write(vec![moved, self.appended(event)]).await
+    }
+
+    /// Appends an event that changes no record.
+    pub(crate) async fn append(&self, event: Vec<u8>) -> Result<(), StoreError> {
+        self.write(vec![self.appended(event)]).await
+    }
+
+    async fn cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        let key = self.cursor_key(name);
+        let Some(cursor) = self.0.read(Table::LogCursors, &key).await? else { return Ok(None) };
+        let cursor = str::from_utf8(&cursor).ok().and_then(|cursor| cursor.parse().ok());
+        cursor.map(Some).ok_or_else(|| StoreError::Unreadable(format!("log cursor {key:?}")))
+    }
+
+    fn cursor_key(&self, name: &str) -> String {
+        format!("{}/{name}", self.1)
     }
 
     /// Rows of a table as they are; fewer than the limit if they are long, or there are no more. The second value says whether there
@@ -191,7 +233,8 @@ pub(super) fn bind(batch: &mut [Change]) -> Result<(), StoreError> {
         match change {
             Change::Append(_, event) => {
                 let records: Vec<_> = std::mem::take(&mut bound).into_values().collect();
-                *event = binding(event, &records).map_err(unreadable)?;
+                let malformed = || StoreError::Unreadable("an entry is malformed".into());
+                *event = binding(event, &records).ok_or_else(malformed)?;
             }
             Change::Insert(_, _, record)
             | Change::Put(_, _, record)
@@ -215,6 +258,11 @@ pub(super) fn bind(batch: &mut [Change]) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// A cursor as it is stored.
+fn written(cursor: u64) -> Vec<u8> {
+    cursor.to_string().into()
 }
 
 fn bound_record((table, key): (Table, String), sha256: Option<String>) -> BoundRecord {

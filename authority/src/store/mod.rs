@@ -113,8 +113,8 @@ pub enum Change {
     RemoveAll(Table, String),
     /// Changes nothing; the batch fails unless the record has this value (`None`: is absent).
     Expect(Table, String, Option<Vec<u8>>),
-    /// Appends an entry, a JSON object, to the log of this authority. The store puts the entry's number into it, `seq`: entries of a
-    /// log are numbered from 0 without gaps, in the order in which their batches are carried out.
+    /// Appends an entry, a JSON object or a brief one, to the log of this authority. The store puts the entry's number into it, `seq`:
+    /// entries of a log are numbered from 0 without gaps, in the order in which their batches are carried out.
     Append(String, Vec<u8>),
 }
 

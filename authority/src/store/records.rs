@@ -13,7 +13,7 @@ use super::format::{decode, encode};
 use super::migrate::{Moved, moved_to};
 use super::{Change, Pages, Range, Store, StoreError, Table};
 use super::{index, log};
-use crate::audit::{Author, Deed};
+use crate::audit::{Author, Brief, Deed};
 use crate::resource::{
     Bot, BotInstance, EkHash, InstanceId, Join, Kind, Lock, Name, Resource, Rule, Target, Token,
     WorkloadIdentity, instance_path,
@@ -359,13 +359,12 @@ impl Records {
         &self,
         before: &Recorded,
         instance: &BotInstance,
-        author: Author,
     ) -> Result<(), StoreError> {
         let rows = index::of_instance(&before.instance);
         let mut batch = index::changes(&rows, index::of_instance(instance));
         let (was, record) = (before.was.clone(), encode(instance)?);
         batch.push(Change::Replace(Table::Instances, instance.path(), was, record));
-        batch.push(self.event(&author.event(Deed::Seen, Kind::BotInstance, &instance.path()))?);
+        batch.push(self.appended(Brief::heartbeat(instance).to_bytes()));
         self.write(batch).await
     }
 

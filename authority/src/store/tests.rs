@@ -81,6 +81,11 @@ fn instance(ek: EkHash, expires: OffsetDateTime) -> BotInstance {
     instance
 }
 
+/// An instance that has just joined.
+pub(super) fn instance_of_a_host() -> BotInstance {
+    instance("ab".repeat(32).parse().unwrap(), NOW)
+}
+
 fn lock(name: &str, expires: &str) -> Resource {
     let yaml = format!(
         "kind: lock\nversion: v2\nmetadata: {{name: {name}}}\nspec: {{target: {{user: bot-b}}{expires}}}\n"

@@ -7,12 +7,12 @@ use std::os::unix::fs::DirBuilderExt;
 use host::exit::{Exit, Failure};
 use host::output::write;
 use host::terminal::escape_json;
-use serde_json::Value;
 
 use super::source::{Source, unreadable};
+use crate::audit::Row;
 use crate::cli::{AuditExport, AuditShow};
 use crate::data_directory::{DataDirectory, private};
-use crate::store::Records;
+use crate::store::{Records, StoreError};
 
 /// Entries that are read at once.
 const PAGE: usize = 512;
@@ -42,10 +42,7 @@ pub(super) async fn export(export: AuditExport) -> Result<(), Failure> {
         loop {
             let page = entries(&source.records, &log, next).await?;
             for entry in &page {
-                lines
-                    .write_all(entry.line())
-                    .and_then(|()| lines.write_all(b"\n"))
-                    .map_err(failed)?;
+                lines.write_all(&exported(entry)).map_err(failed)?;
                 next = entry.sequence().saturating_add(1);
                 count = count.saturating_add(1);
             }
@@ -60,11 +57,16 @@ pub(super) async fn export(export: AuditExport) -> Result<(), Failure> {
     write(report)
 }
 
-async fn entries(
-    records: &Records,
-    log: &str,
-    first: u64,
-) -> Result<Vec<crate::audit::Row>, Failure> {
+/// A line of JSON as it is, and a brief entry in hexadecimal.
+fn exported(entry: &Row) -> Vec<u8> {
+    let line = match entry.is_line() {
+        true => entry.entry().to_vec(),
+        false => base16ct::lower::encode_string(entry.entry()).into_bytes(),
+    };
+    [line.as_slice(), b"\n"].concat()
+}
+
+async fn entries(records: &Records, log: &str, first: u64) -> Result<Vec<Row>, Failure> {
     records.log_entries(log, first, PAGE).await.map_err(|cause| unreadable(&cause))
 }
 
@@ -94,6 +96,7 @@ pub(super) async fn show(show: AuditShow) -> Result<(), Failure> {
     let page = page.map_err(|cause| unreadable(&cause))?;
     let entry = page.first().filter(|entry| entry.sequence() == show.number);
     let entry = entry.ok_or_else(|| missing(format!("log {log} has no entry {}", show.number)))?;
-    let entry: Value = serde_json::from_slice(entry.line()).map_err(Failure::bug)?;
+    let damaged = || unreadable(&StoreError::Unreadable(format!("entry {}", show.number)));
+    let entry = entry.shown().ok_or_else(damaged)?;
     write(format!("{}\n", escape_json(&format!("{entry:#}"))))
 }

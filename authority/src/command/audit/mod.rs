@@ -11,7 +11,7 @@ use crate::cli::Audit;
 
 pub(super) async fn run(audit: Audit) -> Result<(), Failure> {
     match audit {
-        Audit::Ls(ls) => ls::ls(&ls),
+        Audit::Ls(ls) => ls::ls(&ls).await,
         Audit::Show(show) => export::show(show).await,
         Audit::Verify(verify) => verify::verify(verify).await,
         Audit::Export(export) => export::export(export).await,

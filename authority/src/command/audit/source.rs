@@ -19,21 +19,31 @@ pub(super) struct Source {
 impl Source {
     /// Opens the records of a data directory.
     pub(super) async fn open(data: &DataDir) -> Result<Self, Failure> {
+        let missing = || {
+            Failure::new(
+                Exit::Config,
+                format!("no authority at {}", data.data_dir.display()),
+                "give its --data-dir (or AUTHORITY_DATA_DIR)",
+            )
+        };
+        Self::find(data).await?.ok_or_else(missing)
+    }
+
+    /// The same; `None` if there are no records.
+    pub(super) async fn find(data: &DataDir) -> Result<Option<Self>, Failure> {
         let directory = DataDirectory::new(&data.data_dir);
         if unix_socket::connect(&directory.socket()).await.is_ok() {
             let running = Running(connect(data).await?);
-            return Ok(Self { records: Records::new(std::sync::Arc::new(running)), _lock: None });
+            let records = Records::new(std::sync::Arc::new(running));
+            return Ok(Some(Self { records, _lock: None }));
         }
         if !directory.cluster().is_dir() {
-            return Err(Failure::new(
-                Exit::Config,
-                format!("no authority at {}", directory.path().display()),
-                "give its --data-dir (or AUTHORITY_DATA_DIR)",
-            ));
+            return Ok(None);
         }
         let lock = directory.lock()?;
         let store = cluster::stopped_store(&directory, &lock)?;
-        Ok(Self { records: Records::new(std::sync::Arc::new(store)), _lock: Some(lock) })
+        let records = Records::new(std::sync::Arc::new(store));
+        Ok(Some(Self { records, _lock: Some(lock) }))
     }
 }
 

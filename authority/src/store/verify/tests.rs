@@ -143,6 +143,52 @@ async fn record_that_is_not_as_the_log_says_is_noticed() {
 }
 
 #[tokio::test]
+async fn brief_entry_binds_the_record_and_its_change_is_noticed() {
+    let (store, records) = used().await;
+    let instance = crate::store::tests::instance_of_a_host();
+    let bot = instance.spec.bot_name.clone();
+    let basis = records.basis(&bot, &instance.status.join_token, &[]).await.unwrap();
+    let line = br#"{"event":"bot.join"}"#.to_vec();
+    records.grant(None, instance.clone(), basis, line).await.unwrap();
+    let joined = copy(&store, &[Table::Instances]).await;
+    let mut before = records.instance(&bot, &instance.spec.instance_id).await.unwrap().unwrap();
+    for generation in 2..4 {
+        let mut next = before.instance.clone();
+        next.status.generation = generation;
+        records.update(&before, &next).await.unwrap();
+        before = records.instance(&bot, &instance.spec.instance_id).await.unwrap().unwrap();
+    }
+    assert_eq!(findings(&records, &[]).await, []);
+    let last = records.log_entries(LOG, 8, 1).await.unwrap().remove(0);
+    assert!(!last.is_line() && last.shown().unwrap()["generation"] == 3);
+
+    let path = instance.path();
+    store.write(joined).await.unwrap();
+    let record = Finding::Record(place("instances", &path));
+    assert_eq!(findings(&records, &[]).await, std::slice::from_ref(&record), "an older record");
+    store.write(vec![Change::Remove(Table::Instances, path.clone())]).await.unwrap();
+    assert_eq!(findings(&records, &[]).await, [Finding::RecordMissing(place("instances", &path))]);
+    store.write(copy_of(&before)).await.unwrap();
+    assert_eq!(findings(&records, &[]).await, []);
+    // The number, then the hash of the record.
+    for (at, found) in [(10, Finding::Misplaced(8)), (40, record)] {
+        let mut changed = last.entry().to_vec();
+        changed[at] ^= 1;
+        let put = |entry| Change::Put(Table::Log, entry_key(LOG, 8), entry);
+        store.write(vec![put(changed)]).await.unwrap();
+        let all = findings(&records, &[]).await;
+        assert!(all.contains(&found) && all.contains(&Finding::Rewritten(9)), "{at}: {all:?}");
+        store.write(vec![put(last.entry().to_vec())]).await.unwrap();
+    }
+}
+
+/// The record of an instance as it was read.
+fn copy_of(recorded: &crate::store::Recorded) -> Vec<Change> {
+    let record = crate::store::encode(&recorded.instance).unwrap();
+    vec![Change::Put(Table::Instances, recorded.instance.path(), record)]
+}
+
+#[tokio::test]
 async fn table_of_yesterday_is_noticed() {
     let (store, records) = used().await;
     let yesterday = copy(&store, &[Table::Locks, Table::LockTargets]).await;

@@ -218,10 +218,12 @@ impl Harness {
         self.authority.issuer.x509().certificate().clone()
     }
 
-    /// The audit log, line by line, without what [`author`] has done.
+    /// The audit log, line by line, without what [`author`] has done, and without what is said of many calls at once.
     pub(crate) fn audit(&self) -> Vec<Value> {
         let mut lines = self.whole_audit();
-        lines.retain(|line| line["unix_uid"] != AUTHOR);
+        let is_summary =
+            |line: &Value| line["event"].as_str().is_some_and(|event| event.starts_with("calls."));
+        lines.retain(|line| line["unix_uid"] != AUTHOR && !is_summary(line));
         lines
     }
 
@@ -283,6 +285,17 @@ impl Harness {
         assert_eq!(line["refusal"].as_str(), refusal, "{line:#}");
         assert_eq!(line["outcome"], if refusal.is_some() { "refused" } else { "granted" });
         line
+    }
+
+    /// The last entry of the log: a brief one, of this event.
+    pub(crate) async fn assert_last_brief(&self, event: &str) -> Value {
+        let records = &self.authority.records;
+        let last = records.log_head(records.log_id()).await.unwrap().size() - 1;
+        let entry = records.log_entries(records.log_id(), last, 1).await.unwrap().remove(0);
+        assert!(!entry.is_line());
+        let entry = entry.shown().unwrap();
+        assert_eq!((&entry["event"], &entry["seq"]), (&event.into(), &last.into()));
+        entry
     }
 
     /// Goes on until the clock is ahead by so many seconds, pruning at least once a day.

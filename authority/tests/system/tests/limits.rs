@@ -343,7 +343,12 @@ async fn flood_of_refusals_is_recorded_as_a_few_lines_and_a_count() {
     let Harness { served, dir, .. } = harness;
     served.await.unwrap().unwrap();
     let text = std::fs::read_to_string(dir.path().join("data/audit.jsonl")).unwrap();
-    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let mut lines =
+        text.lines().rev().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let (summary, last) = (lines.next().unwrap(), lines.next().unwrap());
+    assert_eq!((&summary["event"], summary["seq"].is_u64()), (&"calls.refused".into(), true));
+    assert_eq!(summary["refusals"], serde_json::json!({"bot.join": {"token_unknown": 100}}));
+    assert_eq!(summary["sources"], serde_json::json!({"127.0.0.1": 100}));
     assert_eq!(
         (&last["more"], &last["refusal"]),
         (&90.into(), &"token_unknown".into()),

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::command::Place;
 use super::harness::{BOT, token};
-use super::operator::join;
+use super::operator::{join, renew};
 
 const LOCK: &str =
     "kind: lock\nversion: v2\nmetadata: {name: NAME}\nspec: {target: {user: bot-my-bot}}\n";
@@ -107,27 +107,35 @@ fn other_software() -> Option<&'static Path> {
     BUILT.get_or_init(build).as_deref()
 }
 
-#[test]
-fn exported_log_is_verified_by_other_software() {
+#[tokio::test(flavor = "multi_thread")]
+async fn exported_log_is_verified_by_other_software() {
     let Some(program) = other_software() else { return };
-    let place = Place::new();
+    let (place, tpm) = (Place::new(), SoftwareTpm::generate());
     let authority = place.start(&["--cluster-name", "one.example"]);
-    place.pipe(&["create", "-"], BOT);
+    let rules = format!("- ek_public_hash: {}", tpm.ek_hash());
+    place.pipe(&["create", "-"], &format!("{BOT}---\n{}", token("t", &rules, &[])));
+    let held = join(&authority, &tpm).await;
+    renew(&authority, &tpm, &held).await.unwrap();
     for name in ["one", "two", "three", "four"] {
         place.pipe(&["create", "-"], &LOCK.replace("NAME", name));
     }
     assert_eq!(authority.terminate(), Some(0));
-    let _authority = place.start(&[]);
     let (code, said, error) = place.run(&["audit", "export", "--to", "exported"]);
-    assert!(code == 0 && said.ends_with(": 5 entries\n"), "{said}{error}");
+    assert_eq!(code, 0, "{error}");
     let exported = place.0.path().join("exported");
     let check = || Command::new(program).arg(&exported).output().unwrap();
-    assert_eq!(String::from_utf8(check().stdout).unwrap(), "verified 5\n");
     let entries = fs::read_dir(&exported).unwrap().map(|entry| entry.unwrap().path());
     let entries = entries.into_iter().find(|path| path.extension().is_some_and(|it| it == "jsonl"));
     let entries = entries.unwrap();
     let text = fs::read_to_string(&entries).unwrap();
-    for changed in [text.replace("\"three\"", "\"3\""), text[..text.len() - 10].to_owned()] {
+    let count = text.lines().count();
+    assert!(said.ends_with(&format!(": {count} entries\n")), "{said}");
+    assert_eq!(String::from_utf8(check().stdout).unwrap(), format!("verified {count}\n"));
+    let brief = text.lines().find(|line| !line.starts_with('{')).expect("a renewal");
+    let (less, other) = (&brief[..brief.len() - 2], brief.replacen("010101", "010201", 1));
+    let changes = [("\"three\"", "\"3\""), (brief, less), (brief, &other), (brief, "{}")];
+    let changed = changes.map(|(was, now)| text.replace(was, now));
+    for changed in changed.into_iter().chain([text[..text.len() - 10].to_owned()]) {
         fs::write(&entries, changed).unwrap();
         assert!(!check().status.success());
     }
@@ -154,7 +162,9 @@ async fn kill_under_load(kills: usize) {
             // It ends when a join fails, as it does when the authority is killed.
             hosts.spawn(async move {
                 loop {
-                    joined.send(join(&authority, &tpm).await.instance).unwrap();
+                    let held = join(&authority, &tpm).await;
+                    joined.send(held.instance.clone()).unwrap();
+                    renew(&authority, &tpm, &held).await.unwrap();
                 }
             });
         }

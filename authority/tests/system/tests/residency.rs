@@ -152,8 +152,7 @@ async fn proven_key_is_certified_and_recorded_as_one_in_the_tpm() {
     assert_eq!(line["ek_pub_hash"], host.tpm.ek_hash());
 
     let issued = host.issue(&key).await.unwrap();
-    let line = harness.assert_last("bot.issue", None);
-    assert_eq!(line["key_location"], "tpm");
+    assert_eq!(harness.assert_last_brief("bot.issue").await["key_location"], "tpm");
     assert_eq!(policies(&issued), [VERIFIED_TPM_FIXED]);
     let services = harness.instance().await.status.services;
     assert_eq!(services["web"].key_location, KeyLocation::Tpm);
@@ -167,7 +166,7 @@ async fn proven_key_is_certified_and_recorded_as_one_in_the_tpm() {
     let mut client = IdentityServiceClient::new(host.wire.channel.clone());
     let issued = client.issue(wish).await.unwrap().into_inner();
     assert_eq!(policies(&issued), []);
-    assert!(harness.assert_last("bot.issue", None).get("key_location").is_none());
+    assert!(harness.assert_last_brief("bot.issue").await.get("key_location").is_none());
 }
 
 #[tokio::test]
