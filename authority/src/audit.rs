@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 pub(crate) use self::brief::Brief;
 pub use self::change::Author;
-pub(crate) use self::change::{ChangeEvent, Deed};
+pub(crate) use self::change::{ChangeEvent, Deed, KeyringDeed, KeyringSubject};
 pub use self::log::AuditLog;
 pub(crate) use self::log_key::log_key;
 pub(crate) use self::queue::Counts;

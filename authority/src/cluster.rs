@@ -22,7 +22,7 @@ use crate::issue::{
     Ring, SshCa, TrustChain, X509Ca,
 };
 use crate::keyring::{KeyringError, Opened, Own, StoredKeyring};
-use crate::store::{Records, RedbStore, Store, StoreError, has_records};
+use crate::store::{Records, RedbStore, Store, StoreError, has_records, present_format};
 
 const RECORD: &str = "cluster.json";
 
@@ -187,7 +187,8 @@ impl Opening<'_> {
         let name = self.new_name()?;
         let keys = new_keys(&name, self.algorithm, self.now).map_err(issue_failure)?;
         let founding = StoredKeyring::founding(&self.own, name.as_str(), &keys, self.now);
-        let founding = founding.map_err(keyring_failure)?;
+        let mut founding = founding.map_err(keyring_failure)?;
+        founding.push(present_format().map_err(store_failure)?);
         create(path, &name, &keys, |nascent| {
             RedbStore::create_with(&nascent.path.join(DATABASE), &founding).map_err(store_failure)
         })?;
@@ -210,8 +211,12 @@ impl Opening<'_> {
         keys: &Keys,
     ) -> Result<(), Failure> {
         let founding = StoredKeyring::founding(&self.own, name.as_str(), keys, self.now);
-        let written = store.write(founding.map_err(keyring_failure)?).await;
-        written.map_err(|cause| keyring_failure(cause.into()))
+        let mut founding = founding.map_err(keyring_failure)?;
+        let failed = |cause: StoreError| keyring_failure(cause.into());
+        if !has_records(&**store).await.map_err(failed)? {
+            founding.push(present_format().map_err(failed)?);
+        }
+        store.write(founding).await.map_err(failed)
     }
 
     fn new_name(&self) -> Result<ClusterName, Failure> {

@@ -32,6 +32,47 @@ pub(crate) enum Deed {
     Removed,
 }
 
+/// How the keyring changes: its CAs, or who can use their private keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyringDeed {
+    /// The first CAs of a cluster.
+    Founded,
+    /// A CA is published.
+    Prepared,
+    /// A CA is withdrawn before it has signed.
+    Withdrawn,
+    /// A CA signs.
+    Activated,
+    /// A CA is no longer trusted.
+    Retired,
+    /// An authority can use the keys.
+    Admitted,
+    /// An authority cannot use them any more.
+    AuthorityRemoved,
+    /// The keys are wrapped to another recovery key.
+    RecoverySet,
+}
+
+/// What a change of the keyring is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct KeyringSubject {
+    /// The type of a CA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ca_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ca_key_id: Option<String>,
+    /// Whether it did not wait for those whom it cuts off.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) forced: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) authority_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) authority_name: Option<Name>,
+    /// The SubjectPublicKeyInfo of the recovery key, DER in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recovery_key: Option<String>,
+}
+
 /// The event of a change.
 #[derive(Debug, Serialize)]
 pub(crate) struct ChangeEvent<'a> {
@@ -67,6 +108,8 @@ struct About<'a> {
     /// What the operator wrote into the lock.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    #[serde(flatten)]
+    keyring: KeyringSubject,
 }
 
 impl Author {
@@ -106,7 +149,14 @@ impl Author {
                 ..About::default()
             },
         };
-        let (event, code) = word(kind, deed);
+        self.about(word(kind, deed), about)
+    }
+
+    fn about<'a>(
+        self,
+        (event, code): (&'static str, &'static str),
+        about: About<'a>,
+    ) -> ChangeEvent<'a> {
         ChangeEvent {
             time: Timestamp(self.time),
             uid: Uuid::new_v4().to_string(),
@@ -140,12 +190,26 @@ impl Author {
     }
 
     fn of_all_records<'a>(self, event: &'static str, code: &'static str) -> ChangeEvent<'a> {
-        ChangeEvent {
-            event,
-            code,
-            about: About::default(),
-            ..self.event(Deed::Created, Kind::Bot, "")
-        }
+        self.about((event, code), About::default())
+    }
+
+    /// The event of a change of the keyring.
+    pub(crate) fn keyring_event<'a>(
+        self,
+        deed: KeyringDeed,
+        keyring: KeyringSubject,
+    ) -> ChangeEvent<'a> {
+        let word = match deed {
+            KeyringDeed::Founded => ("cluster.create", "EN301I"),
+            KeyringDeed::Prepared => ("ca.prepare", "EN302I"),
+            KeyringDeed::Withdrawn => ("ca.withdraw", "EN303I"),
+            KeyringDeed::Activated => ("ca.activate", "EN304I"),
+            KeyringDeed::Retired => ("ca.retire", "EN305I"),
+            KeyringDeed::Admitted => ("authority.add", "EN311I"),
+            KeyringDeed::AuthorityRemoved => ("authority.remove", "EN312I"),
+            KeyringDeed::RecoverySet => ("recovery_key.set", "EN313I"),
+        };
+        self.about(word, About { keyring, ..About::default() })
     }
 
     /// The event of a change of a lock.
@@ -171,6 +235,10 @@ impl ChangeEvent<'_> {
     pub(crate) fn entry(&self) -> serde_json::Result<Vec<u8>> {
         row::line(self)
     }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Name and code: Teleport's name where it has one.

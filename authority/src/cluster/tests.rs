@@ -4,6 +4,9 @@ use host::clock::Clock;
 
 use super::keyring_files::tests::write as write_key_files;
 use super::*;
+use crate::audit::Author;
+use crate::issue::CaType;
+use crate::keyring::{Caution, Step};
 use crate::store::{Change, MemoryStore, Table};
 
 /// A data directory whose records are in memory, so that it can be opened again at once.
@@ -94,21 +97,11 @@ async fn public_keys_of_an_earlier_rotation_are_brought_up_to_date() {
     let files = ["x509-ca.pem", "ssh-ca.pub", "ssh-host-ca.pub"].map(|name| place.path(name));
     let read = || files.each_ref().map(|file| fs::read_to_string(file).unwrap());
     let before = read();
-    let new = Arc::new(keys());
-    let change = move |keys: &Keys| {
-        let ssh = || SshCa::new(&"a".parse().unwrap(), &CaKey::generate()?);
-        let ssh_host = || SshCa::of_hosts(&"a".parse().unwrap(), &CaKey::generate()?);
-        let now = new.x509.active().not_before();
-        let x509 = X509Ca::create(&"a".parse().unwrap(), CaKey::generate()?, now)?;
-        let keys = Keys {
-            x509: keys.x509.clone().with_next(x509, now),
-            ssh: keys.ssh.clone().with_next(ssh()?, now),
-            ssh_host: keys.ssh_host.clone().with_next(ssh_host()?, now),
-            ..keys.clone()
-        };
-        Ok(Some((keys, ())))
-    };
-    cluster.keyring.change(change).await.unwrap().unwrap();
+    for ca_type in [CaType::X509, CaType::Ssh, CaType::SshHost] {
+        let author = Author::system(Clock::system().now());
+        let step = cluster.keyring.step(ca_type, Step::Prepare, Caution::Wait, false, author);
+        step.await.unwrap();
+    }
     let after = read();
     for (before, after) in before.iter().zip(&after) {
         assert!(after.starts_with(before) && after.len() > before.len(), "{after}");
@@ -201,7 +194,8 @@ async fn authority_that_is_not_admitted_is_told_how_to_be() {
 
     let own = Own::of(&two.directory(), &two.directory().lock().unwrap()).unwrap();
     let request = own.request(Some("two".parse().unwrap()));
-    cluster.keyring.admit(&request, Clock::system().now()).await.unwrap();
+    let author = Author::system(Clock::system().now());
+    cluster.keyring.admit(&request, author).await.unwrap();
     let second = two.open().await.unwrap();
     assert_eq!(second.origin, Origin::Found);
     let keys = |cluster: &Cluster| cluster.issuer.keyring().keys().fingerprint().unwrap();

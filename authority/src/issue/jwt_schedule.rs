@@ -1,5 +1,7 @@
 //! When the keys for JWTs change: a key is published before it signs, and until its last JWT has expired.
 
+use std::fmt;
+
 use time::OffsetDateTime;
 
 use super::{IssueError, JwtAlgorithm, JwtKey, MAX_JWT_LIFETIME, Ring};
@@ -12,13 +14,37 @@ pub const PUBLISHED_BEFORE_USE: time::Duration = time::Duration::hours(1);
 pub const PUBLISHED_AFTER_USE: time::Duration =
     MAX_JWT_LIFETIME.saturating_add(time::Duration::hours(1));
 
+/// What happens to a key for JWTs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JwtKeyStep {
+    /// It is published, and is to sign later.
+    Published,
+    /// It is to sign by an algorithm that is no longer wanted, and has signed nothing.
+    Withdrawn,
+    /// It signs.
+    Activated,
+    /// It is no longer published.
+    Removed,
+}
+
+impl fmt::Display for JwtKeyStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Published => "published a new key for JWTs",
+            Self::Withdrawn => "withdrew the next key for JWTs",
+            Self::Activated => "JWTs are signed by the next key",
+            Self::Removed => "removed a retired key for JWTs",
+        })
+    }
+}
+
 /// A change of the keys for JWTs.
 #[derive(Debug)]
 pub struct JwtKeyChange {
     /// What they become.
     pub ring: Ring<JwtKey>,
     /// What happens, for the log.
-    pub what: &'static str,
+    pub what: JwtKeyStep,
     /// The key that it happens to; of several expired ones, the first.
     pub key_id: String,
 }
@@ -62,12 +88,12 @@ impl Ring<JwtKey> {
                 let key = JwtKey::generate(algorithm)?;
                 let ring = self.clone().with_next(key, now);
                 let key = ring.next().map_or_else(|| active.clone(), |next| next.ca.clone());
-                return change(ring, "published a new key for JWTs", &key);
+                return change(ring, JwtKeyStep::Published, &key);
             }
             // It has signed nothing.
             Some(next) if next.ca.public().algorithm() != algorithm => {
                 let ring = self.clone().without_next();
-                return change(ring, "withdrew the next key for JWTs", &next.ca);
+                return change(ring, JwtKeyStep::Withdrawn, &next.ca);
             }
             // Without a key that signs there is nothing to wait for.
             Some(next)
@@ -75,7 +101,7 @@ impl Ring<JwtKey> {
                     && (now - next.since >= PUBLISHED_BEFORE_USE || !active.can_sign()) =>
             {
                 let ring = self.clone().activated(now);
-                return change(ring, "JWTs are signed by the next key", &next.ca);
+                return change(ring, JwtKeyStep::Activated, &next.ca);
             }
             None | Some(_) => {}
         }
@@ -83,7 +109,7 @@ impl Ring<JwtKey> {
         match self.retired().iter().find(|one| one.since < then) {
             Some(expired) => {
                 let ring = self.clone().without_retired_before(then);
-                change(ring, "removed a retired key for JWTs", &expired.ca)
+                change(ring, JwtKeyStep::Removed, &expired.ca)
             }
             None => Ok(None),
         }

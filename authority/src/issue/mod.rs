@@ -30,7 +30,7 @@ pub use ca_keys::CaKey;
 pub use documents::{JWKS_PATH, OPENID_PATH, jwks, openid_configuration, spiffe_bundle};
 pub use issuer_url::IssuerUrl;
 pub use jwt_key::{JwtAlgorithm, JwtKey, JwtPublicKey};
-pub use jwt_schedule::{JwtKeyChange, PUBLISHED_AFTER_USE, PUBLISHED_BEFORE_USE};
+pub use jwt_schedule::{JwtKeyChange, JwtKeyStep, PUBLISHED_AFTER_USE, PUBLISHED_BEFORE_USE};
 pub use jwt_svid::{Audiences, JwtClaims, JwtSvid};
 pub use keyring::{CaState, CaType, Dated, Keyring, Keys, Ring};
 pub use profile::{Profile, authority_spiffe_id, spiffe_id};

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use signature::Signer;
 use tls::{CaPin, trust_document_message};
 
-use super::{IssueError, Keys, X509Ca};
+use super::{CaType, IssueError, Keys, X509Ca};
 
 /// All links, from the first on. A chain without links begins with the next change of the CAs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,16 @@ impl TrustChain {
         self.0.last().map_or(0, |link| link.version)
     }
 
+    /// The first document from which on hosts trust this CA, by its certificate in base64 or its line of authorized_keys; 0 if the
+    /// newest one does not have it.
+    pub fn first_with(&self, ca_type: CaType, public: &str) -> u64 {
+        let lists = |link: &&Arc<Link>| match serde_json::from_str(&link.document) {
+            Ok(Document { trusted, .. }) => trusted.lists(ca_type, public),
+            Err(_) => false,
+        };
+        self.0.iter().rev().take_while(lists).last().map_or(0, |link| link.version)
+    }
+
     /// What a host that trusts these CAs can verify: the links from the newest one on whose active CA is one of them.
     pub fn since(&self, trusted: &[CaPin]) -> &[Arc<Link>] {
         let start = self.0.iter().rposition(|link| trusted.contains(&link.active));
@@ -141,6 +151,18 @@ impl Trusted {
             ssh_authorities: keys.ssh.public_keys(),
             ssh_host_authorities: keys.ssh_host.public_keys(),
         }
+    }
+}
+
+impl Trusted {
+    fn lists(&self, ca_type: CaType, public: &str) -> bool {
+        let listed = match ca_type {
+            CaType::X509 => &self.x509_authorities,
+            CaType::Ssh => &self.ssh_authorities,
+            CaType::SshHost => &self.ssh_host_authorities,
+            CaType::Jwt => return false,
+        };
+        listed.iter().any(|one| one == public)
     }
 }
 

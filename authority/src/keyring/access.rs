@@ -12,9 +12,10 @@ use super::{
     KeyringError, Loaded, MAX_RETRIES, Pem, RECOVERY, StoredKeyring, busy, damaged, member,
     replaced, slot, slot_key,
 };
+use crate::audit::{Author, ChangeEvent, KeyringDeed, KeyringSubject};
 use crate::issue::{CaState, CaType};
 use crate::resource::{Name, Timestamp};
-use crate::store::{Change, Pages, StoreError, Table, decode, encode};
+use crate::store::{Change, Pages, StoreError, Table, decode, encode, logged};
 
 /// A private key that is wrapped to the recovery key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl StoredKeyring {
     pub async fn admit(
         &self,
         request: &AdmissionRequest,
-        now: OffsetDateTime,
+        author: Author,
     ) -> Result<(), KeyringError> {
         let AdmissionRequest { id, name, wrapping_key } = request;
         self.rewrap(|found| {
@@ -75,9 +76,10 @@ impl StoredKeyring {
                     "the authority {other} has the name {name}: repeat `authorities request` with another --name"
                 )));
             }
-            let mut batch = vec![member(id, name.clone(), wrapping_key, now)?];
+            let mut batch = vec![member(id, name.clone(), wrapping_key, author.time().0)?];
             batch.extend(found.slots(id, wrapping_key)?);
-            Ok(Rewrapped { batch, recovery: None, value: () })
+            let event = author.keyring_event(KeyringDeed::Admitted, about_authority(id, name));
+            Ok(Rewrapped { batch, event, recovery: None, value: () })
         })
         .await
     }
@@ -86,7 +88,7 @@ impl StoredKeyring {
     ///
     /// # Errors
     /// There is none, or it is this one; the store fails.
-    pub async fn remove(&self, which: &str, now: OffsetDateTime) -> Result<Name, KeyringError> {
+    pub async fn remove(&self, which: &str, author: Author) -> Result<Name, KeyringError> {
         self.rewrap(|found| {
             let is_meant = |(id, member): &&(String, MemberRecord)| {
                 member.removed.is_none() && (id == which || member.name.as_str() == which)
@@ -99,11 +101,13 @@ impl StoredKeyring {
                     "{which:?} is this authority: remove it at another one"
                 )));
             }
-            let removed = MemberRecord { removed: Some(Timestamp(now)), ..member.clone() };
+            let removed = MemberRecord { removed: Some(author.time()), ..member.clone() };
             let mut batch = vec![Change::Put(Table::Authorities, id.clone(), encode(&removed)?)];
             let slots = found.secrets.iter().map(|(key_id, _)| slot_key(key_id, id));
             batch.extend(slots.map(|key| Change::RemoveIfExists(Table::KeySlots, key)));
-            Ok(Rewrapped { batch, recovery: None, value: removed.name })
+            let subject = about_authority(id, &removed.name);
+            let event = author.keyring_event(KeyringDeed::AuthorityRemoved, subject);
+            Ok(Rewrapped { batch, event, recovery: None, value: removed.name })
         })
         .await
     }
@@ -112,16 +116,15 @@ impl StoredKeyring {
     ///
     /// # Errors
     /// The store fails.
-    pub async fn set_recovery(
-        &self,
-        key: &PublicKey,
-        now: OffsetDateTime,
-    ) -> Result<(), KeyringError> {
+    pub async fn set_recovery(&self, key: &PublicKey, author: Author) -> Result<(), KeyringError> {
         let public_key = encode_key(key).map_err(damaged)?;
-        let recovery = RecoveryRecord { public_key, since: Timestamp(now) };
+        let recovery = RecoveryRecord { public_key, since: author.time() };
         self.rewrap(|found| {
             let batch = found.slots(RECOVERY, key)?;
-            Ok(Rewrapped { batch, recovery: Some(recovery.clone()), value: () })
+            let recovery_key = Some(recovery.public_key.clone());
+            let subject = KeyringSubject { recovery_key, ..KeyringSubject::default() };
+            let event = author.keyring_event(KeyringDeed::RecoverySet, subject);
+            Ok(Rewrapped { batch, event, recovery: Some(recovery.clone()), value: () })
         })
         .await
     }
@@ -137,12 +140,13 @@ impl StoredKeyring {
             self.refreshed(&mut loaded).await?;
             let (members, secrets) =
                 (self.member_records().await?, self.stored_secrets(&loaded.record).await?);
-            let Rewrapped { mut batch, recovery, value } = decide(&Wrapped { members, secrets })?;
+            let Rewrapped { mut batch, event, recovery, value } =
+                decide(&Wrapped { members, secrets })?;
             let mut record = loaded.record.touched();
             record.recovery = recovery.or(record.recovery);
             let bytes = encode(&record)?;
             batch.push(replaced(&loaded.bytes, &bytes));
-            match self.store.write(batch).await {
+            match self.store.write(logged(&self.own.id, batch, &[event])?).await {
                 Err(StoreError::Changed(..)) => {}
                 written => {
                     written?;
@@ -252,9 +256,15 @@ impl Wrapped {
     }
 }
 
+fn about_authority(id: &str, name: &Name) -> KeyringSubject {
+    let (authority_id, authority_name) = (Some(id.to_owned()), Some(name.clone()));
+    KeyringSubject { authority_id, authority_name, ..KeyringSubject::default() }
+}
+
 /// A change of who can use the private keys.
 struct Rewrapped<T> {
     batch: Vec<Change>,
+    event: ChangeEvent<'static>,
     /// A new recovery key.
     recovery: Option<RecoveryRecord>,
     value: T,

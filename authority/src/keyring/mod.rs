@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use p256::PublicKey;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
-use tracing::info;
+use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 pub use self::access::RecoverySlot;
@@ -33,9 +33,12 @@ use self::record::Record;
 pub use self::rotation::{Caution, RETIRED_FOR, Step};
 pub use self::steps::CaOverview;
 use self::wrap::{Unwrap, WrapError, wrap};
-use crate::issue::{CaState, IssueError, JwtAlgorithm, JwtKeyChange, Keyring, Keys};
+use crate::audit::{Author, ChangeEvent, KeyringDeed, KeyringSubject};
+use crate::issue::{
+    CaState, CaType, IssueError, JwtAlgorithm, JwtKeyChange, JwtKeyStep, Keyring, Keys,
+};
 use crate::resource::{Invalid, Name, Timestamp};
-use crate::store::{Change, Store, StoreError, Table, decode, encode};
+use crate::store::{Change, Store, StoreError, Table, decode, encode, logged};
 
 /// The slot of the recovery key. No authority has it as its ID, which is a UUID.
 pub const RECOVERY: &str = "recovery";
@@ -114,7 +117,9 @@ impl StoredKeyring {
             batch.push(slot(&key_id, &id, &wrapping_key, &pem)?);
         }
         batch.push(member(&id, name, &wrapping_key, now)?);
-        Ok(batch)
+        let event =
+            Author::system(now).keyring_event(KeyringDeed::Founded, KeyringSubject::default());
+        Ok(logged(&id, batch, &[event])?)
     }
 
     /// Loads the CAs of the cluster in a store; `None` if there is none.
@@ -184,21 +189,15 @@ impl StoredKeyring {
     }
 
     /// Replaces the CAs by what `decide` makes of them, if it makes anything; `decide` is asked again if they have changed meanwhile.
+    /// `amend` makes further changes of the record, and `events` says what the log tells of it all.
     ///
     /// # Errors
     /// `decide` fails, or its CAs cannot be stored; the old ones stay in use.
-    pub async fn change<T: Send + 'static>(
-        &self,
-        decide: impl Fn(&Keys) -> Result<Option<(Keys, T)>, KeyringError> + Clone + Send + 'static,
-    ) -> Result<Option<T>, KeyringError> {
-        self.change_record(decide, |_| {}).await
-    }
-
-    /// The same, with further changes of the record.
-    async fn change_record<T: Send + 'static>(
+    async fn change<T: Send + 'static>(
         &self,
         decide: impl Fn(&Keys) -> Result<Option<(Keys, T)>, KeyringError> + Clone + Send + 'static,
         amend: impl Fn(&mut Record),
+        events: impl Fn(&T) -> Vec<ChangeEvent<'static>>,
     ) -> Result<Option<T>, KeyringError> {
         let mut loaded = self.loaded.lock().await;
         for _ in 0..=MAX_RETRIES {
@@ -215,13 +214,17 @@ impl StoredKeyring {
             let bytes = encode(&record)?;
             let mut batch = self.slots(&loaded.record, &record, &next).await?;
             batch.push(replaced(&loaded.bytes, &bytes));
-            match self.store.write(batch).await {
+            match self.store.write(logged(&self.own.id, batch, &events(&value))?).await {
                 Err(StoreError::Changed(..)) => {}
                 written => {
                     written?;
                     // As every other authority: private keys of retired CAs are gone here too.
-                    let keys = load(&*self.store, &self.own, &record, self.algorithm).await?;
-                    self.apply(&mut loaded, Loaded { bytes, record }, keys);
+                    match load(&*self.store, &self.own, &record, self.algorithm).await {
+                        Ok(keys) => self.apply(&mut loaded, Loaded { bytes, record }, keys),
+                        Err(cause) => {
+                            warn!(%cause, "the CAs have changed, but cannot be loaded yet")
+                        }
+                    }
                     return Ok(Some(value));
                 }
             }
@@ -260,12 +263,25 @@ impl StoredKeyring {
         now: OffsetDateTime,
     ) -> Result<Vec<JwtKeyChange>, KeyringError> {
         let algorithm = self.algorithm;
-        let changed = self.change(move |keys| {
+        let decide = move |keys: &Keys| {
             let changes = keys.jwt.all_due(algorithm, now)?;
             let last = changes.last().map(|change| change.ring.clone());
             Ok(last.map(|jwt| (Keys { jwt, ..keys.clone() }, changes)))
-        });
-        Ok(changed.await?.unwrap_or_default())
+        };
+        let events = |changes: &Vec<JwtKeyChange>| {
+            let event = |change: &JwtKeyChange| {
+                let deed = match change.what {
+                    JwtKeyStep::Published => KeyringDeed::Prepared,
+                    JwtKeyStep::Withdrawn => KeyringDeed::Withdrawn,
+                    JwtKeyStep::Activated => KeyringDeed::Activated,
+                    JwtKeyStep::Removed => KeyringDeed::Retired,
+                };
+                let subject = about_ca(CaType::Jwt, change.key_id.clone());
+                Author::system(now).keyring_event(deed, subject)
+            };
+            changes.iter().map(event).collect()
+        };
+        Ok(self.change(decide, |_| {}, events).await?.unwrap_or_default())
     }
 
     /// The revision of the keyring that is loaded.
@@ -387,6 +403,11 @@ fn secrets(keys: &Keys) -> Result<Vec<(String, Pem)>, KeyringError> {
         }
     }
     Ok(secrets)
+}
+
+fn about_ca(ca_type: CaType, key_id: String) -> KeyringSubject {
+    let (ca_type, ca_key_id) = (Some(ca_type.as_str()), Some(key_id));
+    KeyringSubject { ca_type, ca_key_id, ..KeyringSubject::default() }
 }
 
 fn busy() -> KeyringError {

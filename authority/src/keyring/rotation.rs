@@ -5,6 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::KeyringError;
+use crate::audit::KeyringDeed;
 use crate::issue::{IssueError, Ring};
 use crate::resource::Timestamp;
 
@@ -23,6 +24,15 @@ pub enum Step {
 }
 
 impl Step {
+    /// What the log calls it.
+    pub(super) const fn deed(self) -> KeyringDeed {
+        match self {
+            Self::Prepare => KeyringDeed::Prepared,
+            Self::Activate => KeyringDeed::Activated,
+            Self::Retire => KeyringDeed::Retired,
+        }
+    }
+
     /// Its name on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {

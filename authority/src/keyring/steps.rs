@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 
 use super::record::{CaRecord, Record};
 use super::rotation::{self, Caution, Situation, Step, after};
-use super::{KeyringError, StoredKeyring, damaged};
+use super::{KeyringError, StoredKeyring, about_ca, damaged};
+use crate::audit::{Author, KeyringSubject};
 use crate::issue::{
     CaKey, CaState, CaType, ClusterName, JwtAlgorithm, JwtKey, Keys, PUBLISHED_BEFORE_USE, Ring,
     SshCa, X509Ca,
@@ -30,7 +31,7 @@ pub struct CaOverview {
     pub public: String,
     /// The revision of the keyring in which the CAs changed last.
     pub revision: u64,
-    /// The newest document of the trust chain.
+    /// The first document of the trust chain that has it; 0 if it is in none, as keys for JWTs.
     pub version: u64,
     /// Whether the next steps follow by themselves.
     pub is_rotating: bool,
@@ -48,9 +49,9 @@ impl StoredKeyring {
         step: Step,
         caution: Caution,
         rotates: bool,
-        now: OffsetDateTime,
+        author: Author,
     ) -> Result<String, KeyringError> {
-        let algorithm = self.algorithm;
+        let (algorithm, now) = (self.algorithm, author.time().0);
         let cluster: ClusterName = self.cluster().await.parse().map_err(damaged)?;
         let decide = move |keys: &Keys| {
             let maker = Maker { cluster: &cluster, algorithm, now };
@@ -64,7 +65,12 @@ impl StoredKeyring {
                 record.rotating.push(ca_type);
             }
         };
-        Ok(self.change_record(decide, amend).await?.unwrap_or_default())
+        let events = |key_id: &String| {
+            let forced = caution == Caution::Force;
+            let subject = KeyringSubject { forced, ..about_ca(ca_type, key_id.clone()) };
+            vec![author.keyring_event(step.deed(), subject)]
+        };
+        Ok(self.change(decide, amend, events).await?.unwrap_or_default())
     }
 
     async fn cluster(&self) -> String {
@@ -87,7 +93,7 @@ impl StoredKeyring {
             public: ca.public.clone(),
             key_id: ca.key_id.clone(),
             revision: loaded.record.changed,
-            version: keys.chain.version(),
+            version: keys.chain.first_with(ca.ca_type, &ca.public),
             is_rotating: loaded.record.rotating.contains(&ca.ca_type),
         };
         loaded.record.cas.iter().map(overview).collect()

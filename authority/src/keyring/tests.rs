@@ -1,11 +1,12 @@
 use time::macros::datetime;
 
 use super::*;
+use crate::audit::replay::Finding;
 use crate::data_directory::DataDirectory;
 use crate::issue::{
     CaKey, ClusterName, JwtKey, PUBLISHED_BEFORE_USE, Ring, SshCa, TrustChain, X509Ca,
 };
-use crate::store::{Keyed, MemoryStore, Pages, Pending, Range, Snapshot};
+use crate::store::{Keyed, MemoryStore, Pages, Pending, Range, Records, Snapshot};
 use p256::SecretKey;
 use p256::elliptic_curve::Generate;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,10 +40,15 @@ fn own(dir: &tempfile::TempDir) -> Own {
 struct Fragile {
     store: MemoryStore,
     is_broken: AtomicBool,
+    breaks_after_write: AtomicBool,
+    cannot_be_read: AtomicBool,
 }
 
 impl Store for Fragile {
     fn read<'a>(&'a self, table: Table, key: &'a str) -> Pending<'a, Option<Vec<u8>>> {
+        if self.cannot_be_read.load(Ordering::SeqCst) {
+            return Box::pin(async { Err(StoreError::Failed("gone".into())) });
+        }
         self.store.read(table, key)
     }
 
@@ -57,6 +63,13 @@ impl Store for Fragile {
     fn write(&self, batch: Vec<Change>) -> Pending<'_, ()> {
         if self.is_broken.load(Ordering::SeqCst) {
             return Box::pin(async { Err(StoreError::Failed("full".into())) });
+        }
+        if self.breaks_after_write.swap(false, Ordering::SeqCst) {
+            return Box::pin(async {
+                self.store.write(batch).await?;
+                self.cannot_be_read.store(true, Ordering::SeqCst);
+                Ok(())
+            });
         }
         self.store.write(batch)
     }
@@ -98,9 +111,13 @@ impl World {
     }
 }
 
-fn prepared(keys: &Keys) -> Result<Option<(Keys, ())>, KeyringError> {
-    let next = X509Ca::create(&name(), CaKey::generate()?, NOW)?;
-    Ok(Some((Keys { x509: keys.x509.clone().with_next(next, NOW), ..keys.clone() }, ())))
+fn author() -> Author {
+    Author::operator(Some(7), NOW)
+}
+
+/// Prepares an X.509 CA and returns the ID of its key.
+async fn prepare(keyring: &StoredKeyring) -> Result<String, KeyringError> {
+    keyring.step(CaType::X509, Step::Prepare, Caution::Wait, false, author()).await
 }
 
 #[tokio::test]
@@ -134,10 +151,10 @@ async fn keys_that_cannot_be_stored_are_not_used() {
     let keyring = world.open(JwtAlgorithm::Es256).await;
     let before = keyring.keyring().keys();
     world.store.is_broken.store(true, Ordering::SeqCst);
-    keyring.change(prepared).await.unwrap_err();
+    prepare(&keyring).await.unwrap_err();
     assert!(Arc::ptr_eq(&before, &keyring.keyring().keys()));
     world.store.is_broken.store(false, Ordering::SeqCst);
-    keyring.change(prepared).await.unwrap().unwrap();
+    prepare(&keyring).await.unwrap();
     assert!(keyring.keyring().keys().x509.next().is_some());
 }
 
@@ -146,22 +163,24 @@ async fn two_authorities_change_the_keys_one_after_the_other_and_both_follow() {
     let (world, dir) = (World::new().await, tempfile::tempdir().unwrap());
     let one = world.open(JwtAlgorithm::Es256).await;
     let request = own(&dir).request(Some("two".parse().unwrap()));
-    one.admit(&request, NOW).await.unwrap();
+    one.admit(&request, author()).await.unwrap();
     let two = world.open_as(own(&dir), JwtAlgorithm::Es256).await.unwrap();
     // Both want a next CA. The second one to come sees that there is one.
-    let once = |keys: &Keys| match keys.x509.next() {
-        Some(_) => Ok(None),
-        None => prepared(keys),
+    let (by_one, by_two) = tokio::join!(prepare(&one), prepare(&two));
+    let (Ok(prepared), Err(refused)) = (match by_one {
+        Ok(_) => (by_one, by_two),
+        Err(_) => (by_two, by_one),
+    }) else {
+        panic!("not one of them has prepared a CA")
     };
-    let (by_one, by_two) = tokio::join!(one.change(once), two.change(once));
-    assert_eq!(u8::from(by_one.unwrap().is_some()) + u8::from(by_two.unwrap().is_some()), 1);
+    assert!(refused.to_string().contains("there is a next CA already"), "{refused}");
     for keyring in [&one, &two] {
         keyring.refresh().await.unwrap();
     }
     let next = |keyring: &StoredKeyring| {
         keyring.keyring().keys().x509.next().unwrap().ca.key_id().to_owned()
     };
-    assert_eq!(next(&one), next(&two));
+    assert_eq!([next(&one), next(&two)], [prepared.clone(), prepared]);
     assert_eq!(world.slots(&next(&one)).await.len(), 2, "both can use it");
 }
 
@@ -171,9 +190,9 @@ async fn removed_authority_has_no_key_any_more_and_is_told() {
     let one = world.open(JwtAlgorithm::Es256).await;
     let request = |name: &str| own(&dir).request(Some(name.parse().unwrap()));
     let taken = one.own.request(None).name;
-    let refused = one.admit(&request(taken.as_str()), NOW).await.unwrap_err();
+    let refused = one.admit(&request(taken.as_str()), author()).await.unwrap_err();
     assert!(refused.to_string().contains("another --name"), "{refused}");
-    one.admit(&request("two"), NOW).await.unwrap();
+    one.admit(&request("two"), author()).await.unwrap();
     let is_missing = |member: &Member| member.state == MemberState::Missing;
     assert!(one.members(NOW).await.unwrap().iter().any(is_missing), "it has not started yet");
     let two = world.open_as(own(&dir), JwtAlgorithm::Es256).await.unwrap();
@@ -187,10 +206,10 @@ async fn removed_authority_has_no_key_any_more_and_is_told() {
     assert_eq!(states().await, (MemberState::Live, MemberState::Live));
     for (which, why) in [("three", "there is no authority"), (taken.as_str(), "is this authority")]
     {
-        let refused = one.remove(which, NOW).await.unwrap_err();
+        let refused = one.remove(which, author()).await.unwrap_err();
         assert!(refused.to_string().contains(why), "{refused}");
     }
-    one.remove("two", NOW).await.unwrap();
+    one.remove("two", author()).await.unwrap();
     assert_eq!(states().await, (MemberState::Live, MemberState::Removed));
     let slots = Pages::new(&*world.store, Table::KeySlots, "").all().await.unwrap();
     assert!(slots.iter().all(|(key, _)| !key.ends_with(two.own_id())), "{slots:?}");
@@ -198,11 +217,11 @@ async fn removed_authority_has_no_key_any_more_and_is_told() {
     let again = world.open_as(own(&dir), JwtAlgorithm::Es256).await;
     assert!(matches!(again, Err(KeyringError::Removed)));
     // New keys are not wrapped for it either.
-    one.change(prepared).await.unwrap().unwrap();
+    prepare(&one).await.unwrap();
     let next = one.keyring().keys().x509.next().unwrap().ca.key_id().to_owned();
     assert_eq!(world.slots(&next).await, [format!("{next}/{}", one.own_id())]);
 
-    one.admit(&request("two"), NOW).await.unwrap();
+    one.admit(&request("two"), author()).await.unwrap();
     two.refresh().await.unwrap();
     assert!(two.keyring().keys().x509.next().is_some());
 }
@@ -213,8 +232,8 @@ async fn recovery_key_opens_every_key_those_that_come_later_too() {
     let keyring = world.open(JwtAlgorithm::Es256).await;
     assert_eq!(keyring.recovery_since().await, None);
     let key = SecretKey::try_generate().unwrap();
-    keyring.set_recovery(&key.public_key(), NOW).await.unwrap();
-    keyring.change(prepared).await.unwrap().unwrap();
+    keyring.set_recovery(&key.public_key(), author()).await.unwrap();
+    prepare(&keyring).await.unwrap();
     assert_eq!(keyring.recovery_since().await, Some(Timestamp(NOW)));
     let slots = keyring.recovery_slots().await.unwrap();
     assert_eq!(slots.len(), 5);
@@ -271,4 +290,69 @@ async fn damaged_keyring_is_refused() {
     let removed = Change::Remove(Table::KeySlots, other.clone());
     world.store.write(vec![removed]).await.unwrap();
     assert!(matches!(refused().await, KeyringError::NotAdmitted));
+}
+
+#[tokio::test]
+async fn every_change_is_an_event_of_the_log_that_binds_what_it_leaves() {
+    let (world, dir) = (World::new().await, tempfile::tempdir().unwrap());
+    let keyring = world.open(JwtAlgorithm::Es256).await;
+    let (request, key) =
+        (own(&dir).request(Some("two".parse().unwrap())), SecretKey::try_generate());
+    keyring.admit(&request, author()).await.unwrap();
+    keyring.set_recovery(&key.unwrap().public_key(), author()).await.unwrap();
+    let next = prepare(&keyring).await.unwrap();
+    for step in [Step::Activate, Step::Retire] {
+        keyring.step(CaType::X509, step, Caution::Force, false, author()).await.unwrap();
+    }
+    keyring.remove("two", author()).await.unwrap();
+    world.open(JwtAlgorithm::Rs256).await.maintain_jwt_keys(NOW).await.unwrap();
+
+    let records = Records::new(world.store.clone()).logging_as(keyring.own_id());
+    let log = records.log_entries(keyring.own_id(), 0, 100).await.unwrap();
+    let log: Vec<serde_json::Value> =
+        log.iter().map(|entry| serde_json::from_slice(entry.entry()).unwrap()).collect();
+    let events: Vec<_> = log.iter().map(|entry| entry["event"].as_str().unwrap()).collect();
+    let expected = [
+        "cluster.create",
+        "authority.add",
+        "recovery_key.set",
+        "ca.prepare",
+        "ca.activate",
+        "ca.retire",
+        "authority.remove",
+        "ca.prepare",
+    ];
+    assert_eq!(events, expected);
+    let said = |entry: usize, field: &str| log[entry][field].as_str().unwrap_or_default();
+    assert_eq!((said(1, "authority_name"), said(1, "user")), ("two", "operator"));
+    assert_eq!(log[1]["unix_uid"], 7);
+    assert_eq!((said(3, "ca_type"), said(3, "ca_key_id")), ("x509", &next[..]));
+    assert_eq!((&log[3]["forced"], &log[4]["forced"]), (&serde_json::Value::Null, &true.into()));
+    assert_eq!((said(7, "ca_type"), said(7, "user")), ("jwt", "system"));
+
+    let verified = records.verify(&[]).await.unwrap();
+    assert_eq!(verified.findings, []);
+    // Somebody adds a CA of their own, lets an authority in again, and puts a key back.
+    for table in [Table::Keyring, Table::Authorities, Table::KeySlots] {
+        let rows = Pages::new(&*world.store, table, "").all().await.unwrap();
+        let (key, row) = rows.into_iter().next().unwrap();
+        let changed = [row.as_slice(), b" "].concat();
+        world.store.write(vec![Change::Put(table, key.clone(), changed)]).await.unwrap();
+        let findings = records.verify(&[]).await.unwrap().findings;
+        assert_eq!(findings, [(None, Finding::Record((table.in_events(), key.clone())))]);
+        world.store.write(vec![Change::Put(table, key, row)]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn step_is_taken_although_the_store_fails_after_it_and_the_next_poll_loads_it() {
+    let world = World::new().await;
+    let keyring = world.open(JwtAlgorithm::Es256).await;
+    world.store.breaks_after_write.store(true, Ordering::SeqCst);
+    let next = prepare(&keyring).await.unwrap();
+    assert!(keyring.keyring().keys().x509.next().is_none());
+    assert!(matches!(keyring.refresh().await, Err(KeyringError::Store(_))));
+    world.store.cannot_be_read.store(false, Ordering::SeqCst);
+    keyring.refresh().await.unwrap();
+    assert_eq!(keyring.keyring().keys().x509.next().unwrap().ca.key_id(), next);
 }

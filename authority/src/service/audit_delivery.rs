@@ -104,7 +104,7 @@ impl Authority {
     }
 
     /// Appends to the file what the log has beyond it. Of many who want it at the same time, one reads for all.
-    async fn deliver_audit(&self) {
+    pub(super) async fn deliver_audit(&self) {
         let mine = self.delivery.wanted.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let mut done = self.delivery.done.lock().await;
         if done.wanted >= mine {

@@ -5,6 +5,7 @@ use pkcs8::DecodePublicKey;
 use tracing::info;
 
 use super::admin::{Admin, AdminError};
+use crate::audit::Author;
 use crate::keyring::{AdmissionRequest, KeyringError, Member, RecoverySlot, StoredKeyring};
 use crate::resource::{Invalid, Name, Timestamp};
 
@@ -44,7 +45,11 @@ impl Admin {
         }
     }
 
-    pub(crate) async fn add_authority(&self, line: &str) -> Result<AdmissionRequest, AdminError> {
+    pub(crate) async fn add_authority(
+        &self,
+        line: &str,
+        author: Author,
+    ) -> Result<AdmissionRequest, AdminError> {
         let request: AdmissionRequest =
             line.parse().map_err(|cause: Invalid| AdminError::InvalidArgument(cause.0))?;
         let keyring = self.keyring()?;
@@ -52,23 +57,34 @@ impl Admin {
             let why = "the store is embedded, which no other authority can use: configure PostgreSQL first";
             return Err(AdminError::InvalidArgument(why.to_owned()));
         }
-        keyring.admit(&request, self.0.clock.now()).await?;
+        keyring.admit(&request, author).await?;
+        self.0.deliver_audit().await;
         info!(name = %request.name, id = request.id, "another authority can use the CA keys");
         Ok(request)
     }
 
-    pub(crate) async fn remove_authority(&self, which: &str) -> Result<Name, AdminError> {
-        let name = self.keyring()?.remove(which, self.0.clock.now()).await?;
+    pub(crate) async fn remove_authority(
+        &self,
+        which: &str,
+        author: Author,
+    ) -> Result<Name, AdminError> {
+        let name = self.keyring()?.remove(which, author).await?;
+        self.0.deliver_audit().await;
         info!(%name, "another authority cannot use the CA keys any more");
         Ok(name)
     }
 
     /// Wraps the private keys to this SubjectPublicKeyInfo.
-    pub(crate) async fn set_recovery_key(&self, spki: &[u8]) -> Result<(), AdminError> {
+    pub(crate) async fn set_recovery_key(
+        &self,
+        spki: &[u8],
+        author: Author,
+    ) -> Result<(), AdminError> {
         let key = PublicKey::from_public_key_der(spki).map_err(|cause| {
             AdminError::InvalidArgument(format!("it is not a public key on P-256: {cause}"))
         })?;
-        self.keyring()?.set_recovery(&key, self.0.clock.now()).await?;
+        self.keyring()?.set_recovery(&key, author).await?;
+        self.0.deliver_audit().await;
         info!("the CA keys are wrapped to a new recovery key");
         Ok(())
     }

@@ -5,6 +5,7 @@ use tracing::{info, warn};
 
 use super::Authority;
 use super::admin::{Admin, AdminError};
+use crate::audit::Author;
 use crate::issue::{CaState, CaType};
 use crate::keyring::{CaOverview, Caution, KeyringError, MemberState, Step, StoredKeyring};
 use crate::resource::{BotInstanceStatus, Kind, Resource};
@@ -60,14 +61,16 @@ impl Admin {
         step: Step,
         caution: Caution,
         rotates: bool,
+        author: Author,
     ) -> Result<Vec<CaChange>, AdminError> {
-        let (keyring, now) = (self.keyring()?, self.0.clock.now());
+        let keyring = self.keyring()?;
         if step == Step::Activate && caution == Caution::Wait {
             self.check_ready(keyring, types).await?;
         }
         let mut changes = Vec::new();
         for ca_type in types {
-            let stepped = keyring.step(*ca_type, step, caution, rotates, now).await;
+            let stepped = keyring.step(*ca_type, step, caution, rotates, author).await;
+            self.0.deliver_audit().await;
             let key_id = stepped.map_err(|cause| match cause {
                 KeyringError::Refused(why) => {
                     AdminError::InvalidArgument(format!("{}: {why}", ca_type.as_str()))
@@ -187,8 +190,9 @@ impl Authority {
             return Ok(());
         }
         let caution = if is_urgent { Caution::Force } else { Caution::Wait };
-        match keyring.step(ca_type, step, caution, true, now).await {
+        match keyring.step(ca_type, step, caution, true, Author::system(now)).await {
             Ok(key_id) => {
+                self.deliver_audit().await;
                 info!(ca = ca_type.as_str(), step = step.as_str(), key_id, "changed the CAs");
                 Ok(())
             }

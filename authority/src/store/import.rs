@@ -283,7 +283,7 @@ mod tests {
     #[tokio::test]
     async fn store_of_a_newer_version_is_not_copied() {
         let from = filled().await;
-        let newer = br#"{"v":1,"format":3,"oldest":1}"#.to_vec();
+        let newer = br#"{"v":1,"format":4,"oldest":1}"#.to_vec();
         from.write(vec![Change::Put(Table::Format, String::new(), newer)]).await.unwrap();
         migrated(&from).await.unwrap();
         let refused = copy(&*from, &MemoryStore::default(), &moved()).await.unwrap_err();

@@ -28,8 +28,19 @@ const PROGRESS: usize = 100_000;
 
 impl Table {
     /// The tables whose records are what the authority decides by. The others are derived from them, or describe the store.
-    pub(crate) const STATE: [Self; 5] =
-        [Self::Bots, Self::Tokens, Self::Instances, Self::WorkloadIdentities, Self::Locks];
+    pub(crate) const STATE: [Self; 8] = [
+        Self::Bots,
+        Self::Tokens,
+        Self::Instances,
+        Self::WorkloadIdentities,
+        Self::Locks,
+        Self::Authorities,
+        Self::Keyring,
+        Self::KeySlots,
+    ];
+
+    /// Those of the CAs and their private keys.
+    pub(super) const KEYS: [Self; 3] = [Self::Authorities, Self::Keyring, Self::KeySlots];
 
     /// What it is called in events.
     pub(crate) fn in_events(self) -> String {
@@ -190,10 +201,10 @@ impl Records {
         Ok(())
     }
 
-    /// Binds all records that were written before there was a log.
-    pub(super) async fn adopt(&self, author: Author) -> Result<(), StoreError> {
+    /// Binds all records of these tables, which were written before the log told of them.
+    pub(super) async fn adopt(&self, tables: &[Table], author: Author) -> Result<(), StoreError> {
         let mut adopted = 0_usize;
-        for table in Table::STATE {
+        for table in tables.iter().copied() {
             let mut after = None;
             loop {
                 let range = Range { table, prefix: "", after: after.as_deref(), limit: ADOPTED };
@@ -221,6 +232,22 @@ impl Records {
         }
         Ok(())
     }
+}
+
+/// A batch with events of its changes at the end, for the log of an authority. The first event binds the records.
+///
+/// # Errors
+/// An event cannot be written.
+pub(crate) fn logged(
+    log: &str,
+    mut batch: Vec<Change>,
+    events: &[ChangeEvent<'_>],
+) -> Result<Vec<Change>, StoreError> {
+    for event in events {
+        batch.push(Change::Append(log.to_owned(), event.entry().map_err(unreadable)?));
+    }
+    bind(&mut batch)?;
+    Ok(batch)
 }
 
 /// Puts into each entry of a batch what the changes between the entry before and it leave of the records, and which records they

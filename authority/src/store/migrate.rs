@@ -10,8 +10,8 @@ use crate::audit::Author;
 use crate::resource::{BotInstance, Lock, Timestamp};
 
 /// The format of the store that this version makes: what tables there are, and what they say of
-/// each other. Version 0.1.0 has none; 1 has the indexes; in 2 all records are bound by entries of a log.
-const FORMAT: u32 = 2;
+/// each other. Version 0.1.0 has none; 1 has the indexes; in 2 entries of a log bind all records, in 3 also those of the keyring.
+const FORMAT: u32 = 3;
 
 /// The lowest format that a program must know to use the store as well.
 const OLDEST: u32 = 1;
@@ -52,6 +52,15 @@ pub(super) enum State {
     Complete,
     /// That records are missing.
     Incomplete,
+}
+
+/// Says in a store without records that those to come have the present format.
+///
+/// # Errors
+/// The record cannot be encoded.
+pub(crate) fn present_format() -> Result<Change, StoreError> {
+    let record = FormatRecord { format: FORMAT, oldest: OLDEST, incomplete: None };
+    Ok(Change::Put(Table::Format, String::new(), encode(&record)?))
 }
 
 /// Whether the store is whole.
@@ -152,15 +161,17 @@ impl Records {
     /// # Errors
     /// [`StoreError::Newer`] if this version must not use the store.
     pub async fn migrate(&self, author: Author) -> Result<(), StoreError> {
-        match self.usable_format().await? {
+        let unbound: &[Table] = match self.usable_format().await? {
             Some(found) if found.format >= FORMAT => return Ok(()),
-            Some(_) => {}
-            None => self.build_indexes().await?,
-        }
-        self.adopt(author).await?;
-        let record = FormatRecord { format: FORMAT, oldest: OLDEST, incomplete: None };
-        let record = encode(&record)?;
-        self.write(vec![Change::Put(Table::Format, String::new(), record)]).await
+            Some(FormatRecord { format: 2, .. }) => &Table::KEYS,
+            Some(_) => &Table::STATE,
+            None => {
+                self.build_indexes().await?;
+                &Table::STATE
+            }
+        };
+        self.adopt(unbound, author).await?;
+        self.write(vec![present_format()?]).await
     }
 
     /// Writes the rows of the indexes for all records.

@@ -180,7 +180,8 @@ impl AdminService for Operators {
         &self,
         request: Request<AddAuthorityRequest>,
     ) -> Result<Response<AddAuthorityResponse>, Status> {
-        let added = self.0.add_authority(&request.into_inner().request).await?;
+        let author = self.author(&request);
+        let added = self.0.add_authority(&request.into_inner().request, author).await?;
         Ok(Response::new(AddAuthorityResponse { id: added.id, name: added.name.to_string() }))
     }
 
@@ -188,7 +189,8 @@ impl AdminService for Operators {
         &self,
         request: Request<RemoveAuthorityRequest>,
     ) -> Result<Response<RemoveAuthorityResponse>, Status> {
-        let name = self.0.remove_authority(&request.into_inner().authority).await?;
+        let author = self.author(&request);
+        let name = self.0.remove_authority(&request.into_inner().authority, author).await?;
         Ok(Response::new(RemoveAuthorityResponse { name: name.to_string() }))
     }
 
@@ -196,7 +198,8 @@ impl AdminService for Operators {
         &self,
         request: Request<SetRecoveryKeyRequest>,
     ) -> Result<Response<SetRecoveryKeyResponse>, Status> {
-        self.0.set_recovery_key(&request.into_inner().public_key).await?;
+        let author = self.author(&request);
+        self.0.set_recovery_key(&request.into_inner().public_key, author).await?;
         Ok(Response::new(SetRecoveryKeyResponse {}))
     }
 
@@ -226,6 +229,7 @@ impl AdminService for Operators {
         &self,
         request: Request<ChangeCaRequest>,
     ) -> Result<Response<ChangeCaResponse>, Status> {
+        let author = self.author(&request);
         let request = request.into_inner();
         let (step, rotates) = match request.step() {
             WireStep::Prepare => (Step::Prepare, false),
@@ -242,7 +246,7 @@ impl AdminService for Operators {
             CaType::ALL.into_iter().find(|one| one.as_str() == word).ok_or_else(unknown)
         });
         let types = types.collect::<Result<Vec<_>, _>>()?;
-        let changes = self.0.change_cas(&types, step, caution, rotates).await?;
+        let changes = self.0.change_cas(&types, step, caution, rotates, author).await?;
         let changes = changes.into_iter().map(|change| CaChange {
             r#type: change.ca_type.as_str().to_owned(),
             step: change.step.as_str().to_owned(),

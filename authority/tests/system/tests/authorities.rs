@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use authority::audit::Author;
 use authority::config::{Settings, Start, StoreSettings};
 use authority::resource::Kind;
 use proto::v1::identity_service_client::IdentityServiceClient;
@@ -60,7 +61,7 @@ async fn host_joins_at_one_authority_and_renews_at_another_until_that_is_removed
     assert_eq!(two.instances().await.len(), 2);
 
     let keyring = one.authority.keyring.as_ref().unwrap();
-    keyring.remove("two", one.authority.clock.now()).await.unwrap();
+    keyring.remove("two", Author::system(one.authority.clock.now())).await.unwrap();
     let ended = tokio::time::timeout(TIMEOUT, two.served).await.expect("it stops by itself");
     ended.unwrap().unwrap();
     assert!(two.authority.keyring.as_ref().unwrap().is_removed());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use authority::audit::Author;
 use authority::config::StoreSettings;
 use authority::data_directory::DataDirectory;
 use authority::keyring::{MemberState, Own};
@@ -193,8 +194,8 @@ async fn only_the_keys_that_the_cluster_had_restore_a_backup() {
     let own = Own::of(&other, &other.lock().unwrap()).unwrap();
     let keyring = one.authority.keyring.as_ref().unwrap();
     let now = one.authority.clock.now();
-    keyring.admit(&own.request(Some("other".parse().unwrap())), now).await.unwrap();
-    keyring.remove("other", now).await.unwrap();
+    keyring.admit(&own.request(Some("other".parse().unwrap())), Author::system(now)).await.unwrap();
+    keyring.remove("other", Author::system(now)).await.unwrap();
     let made = block_in_place(|| report(&mut safe.backup(&data, "backup")));
     assert_eq!(made["recovery_key"], true, "{made}");
     let dir = one.ended().await;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::atomic::Ordering;
 
+use authority::audit::Author;
 use authority::issue::CaType;
 use authority::keyring::{Caution, Step};
 use proto::v1::admin_service_client::AdminServiceClient;
@@ -95,6 +96,9 @@ async fn agent_that_reports_its_trust_bundle_is_waited_for_until_it_has_the_next
     assert_eq!(reporting(newest - 1).await, 1);
     change(&harness, "x509", WireStep::Activate).await.unwrap_err();
     assert_eq!(reporting(newest).await, 0);
+    // A newer document, with a CA of another type, is not waited for.
+    change(&harness, "ssh", WireStep::Prepare).await.unwrap();
+    assert_eq!(cas(&harness, "ssh").await[1].instances_behind, 1);
     change(&harness, "x509", WireStep::Activate).await.unwrap();
 }
 
@@ -128,7 +132,7 @@ async fn private_key_of_a_retired_ca_is_gone() {
         (harness.authority.keyring.as_ref().unwrap(), harness.authority.clock.now());
     for ca_type in CaType::ALL {
         for step in [Step::Prepare, Step::Activate] {
-            keyring.step(ca_type, step, Caution::Force, false, now).await.unwrap();
+            keyring.step(ca_type, step, Caution::Force, false, Author::system(now)).await.unwrap();
         }
     }
     let slots = keyring.recovery_slots().await.unwrap();

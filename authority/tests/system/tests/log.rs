@@ -40,7 +40,7 @@ fn operator_notices_a_store_of_yesterday_and_a_changed_head() {
     let authority = place.start(&["--cluster-name", "one.example"]);
     place.pipe(&["create", "-"], BOT);
     let (code, said) = verify(&place, &[]);
-    assert!(code == 0 && said.contains("size 1,") && said.contains("verified\n"), "{said}");
+    assert!(code == 0 && said.contains("size 2,") && said.contains("verified\n"), "{said}");
     assert!(said.contains("without --head it is not known"), "{said}");
     assert_eq!(authority.terminate(), Some(0));
     let first = kept(&place, "first");
@@ -51,7 +51,7 @@ fn operator_notices_a_store_of_yesterday_and_a_changed_head() {
     assert_eq!(authority.terminate(), Some(0));
     let second = kept(&place, "second");
     let (code, said) = verify(&place, &[&first, &second]);
-    assert!(code == 0 && said.contains("it extends the head of size 2"), "{said}");
+    assert!(code == 0 && said.contains("it extends the head of size 3"), "{said}");
     assert!(!said.contains("without --head"), "{said}");
 
     // The locked bot is free again, and nothing in the store tells.
@@ -59,18 +59,18 @@ fn operator_notices_a_store_of_yesterday_and_a_changed_head() {
     assert_eq!(verify(&place, &[]).0, 0);
     assert_eq!(verify(&place, &[&first]).0, 0);
     let (code, said) = verify(&place, &[&second]);
-    assert!(code == 65 && said.contains("the log has size 1, but had size 2"), "{said}");
+    assert!(code == 65 && said.contains("the log has size 2, but had size 3"), "{said}");
     let authority = place.start(&[]);
     place.pipe(&["create", "-"], &LOCK.replace("NAME", "other"));
     let (code, said) = verify(&place, &[&second]);
-    assert!(code == 65 && said.contains("the first 2 entries are not those"), "{said}");
+    assert!(code == 65 && said.contains("the first 3 entries are not those"), "{said}");
     let head = second.to_str().unwrap();
     let (_, report, _) = place.run(&["audit", "verify", "--head", head, "--format", "json"]);
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    assert_eq!((&report["verified"], &report["heads"][0]["size"]), (&false.into(), &2.into()));
+    assert_eq!((&report["verified"], &report["heads"][0]["size"]), (&false.into(), &3.into()));
     drop(authority);
 
-    let changed = fs::read_to_string(&second).unwrap().replace("\n2\n", "\n1\n");
+    let changed = fs::read_to_string(&second).unwrap().replace("\n3\n", "\n2\n");
     fs::write(&second, changed).unwrap();
     let (code, said) = verify(&place, &[&second]);
     assert!(code == 65 && said.contains("its signature is wrong"), "{said}");
@@ -81,12 +81,12 @@ fn entry_is_shown_by_its_number() {
     let place = Place::new();
     let authority = place.start(&["--cluster-name", "one.example"]);
     place.pipe(&["create", "-"], BOT);
-    let shown = place.run(&["audit", "show", "0"]);
+    let shown = place.run(&["audit", "show", "1"]);
     let entry: serde_json::Value = serde_json::from_str(&shown.1).unwrap();
-    assert_eq!((&entry["seq"], &entry["event"]), (&0.into(), &"bot.create".into()));
-    assert_eq!(place.run(&["audit", "show", "1"]).0, 1);
+    assert_eq!((&entry["seq"], &entry["event"]), (&1.into(), &"bot.create".into()));
+    assert_eq!(place.run(&["audit", "show", "2"]).0, 1);
     assert_eq!(authority.terminate(), Some(0));
-    assert_eq!(place.run(&["audit", "show", "0"]), shown, "also without an authority");
+    assert_eq!(place.run(&["audit", "show", "1"]), shown, "also without an authority");
 }
 
 /// The program of `tests/log-check`; `None`, with a message, if it cannot be built here.
