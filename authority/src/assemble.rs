@@ -109,7 +109,7 @@ pub async fn assemble(settings: Settings, parts: Parts) -> Result<Assembled, Fai
     let authority = Authority::new(cluster.issuer, store, audit, clock, settings.join_timeout);
     let authority = authority.judging_by(settings.ek_policy).known_as(public_names).logging_as(&id);
     let authority = authority.serving(settings.teleport).with_keyring(cluster.keyring);
-    let authority = Arc::new(authority.signing_heads(signer));
+    let authority = Arc::new(authority.signing_heads(signer).retaining(settings.audit.retention));
     recover(&authority).await?;
 
     let tls = TlsSettings::new(Arc::clone(&authority)).map_err(Failure::bug)?;

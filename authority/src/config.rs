@@ -13,9 +13,11 @@
 //! jwt: {algorithm: ES256, issuer: "https://oidc.example.com"}
 //! store: {type: postgresql, url: "postgresql://endorse@db.example.com/endorse", ca_file: /etc/endorse/db-ca.pem}
 //! bundle_endpoint: {listen: "0.0.0.0:8443", profile: https_spiffe}
+//! audit: {retention: {age: 365d, size: 10GiB}}
 //! log: {format: json, level: info}
 //! ```
 
+mod audit;
 mod bundle;
 mod document;
 mod flags;
@@ -35,6 +37,7 @@ use host::go_duration;
 use host::log::LogFormat;
 use verifier::chain::ChainPolicy;
 
+pub use self::audit::{AuditSettings, Retention};
 pub use self::bundle::{BundleEndpoint, BundleProfile};
 use self::document::Document;
 pub use self::document::reference;
@@ -75,6 +78,8 @@ pub struct Settings {
     pub bundle_endpoint: Option<BundleEndpoint>,
     /// Where the records are kept.
     pub store: StoreSettings,
+    /// What is done with the log of the authority.
+    pub audit: AuditSettings,
     /// How logs are written, if the file says so.
     pub log_format: Option<LogFormat>,
     /// How much is logged, where the environment says nothing.
@@ -165,6 +170,7 @@ impl Settings {
             },
             jwt: file.jwt,
             bundle_endpoint: file.bundle_endpoint,
+            audit: file.audit,
             store: file.store,
             log_format: file.log_format,
             log_levels: file.log_levels.unwrap_or_default(),

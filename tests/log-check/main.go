@@ -89,13 +89,19 @@ func rootOf(file string, size uint64) ([]byte, error) {
 		if !whole {
 			return nil, fmt.Errorf("%d entries, but the head has %d", tree.End(), size)
 		}
-		// A line that is not JSON is a brief entry, in hexadecimal.
+		leaf := hasher.HashLeaf(entry)
+		// A line that is not JSON is a brief entry, or the hash of one that was removed, in hexadecimal.
 		if !bytes.HasPrefix(entry, []byte("{")) {
-			if entry, err = hex.DecodeString(string(entry)); err != nil {
+			decoded, err := hex.DecodeString(string(entry))
+			if err != nil {
 				return nil, err
 			}
+			leaf = hasher.HashLeaf(decoded)
+			if len(decoded) == hasher.Size() {
+				leaf = decoded
+			}
 		}
-		if err := tree.Append(hasher.HashLeaf(entry), nil); err != nil {
+		if err := tree.Append(leaf, nil); err != nil {
 			return nil, err
 		}
 	}

@@ -182,11 +182,16 @@ impl Brief {
         format!("{}/{}", self.bot, self.instance)
     }
 
+    /// When it was.
+    pub(super) fn time(&self) -> Option<OffsetDateTime> {
+        let time = i128::from(self.time).saturating_mul(1_000_000);
+        OffsetDateTime::from_unix_timestamp_nanos(time).ok()
+    }
+
     /// As an event, which people read.
     pub(super) fn shown(&self) -> Value {
         let (code, outcome) = self.kind.words();
-        let time = i128::from(self.time).saturating_mul(1_000_000);
-        let time = OffsetDateTime::from_unix_timestamp_nanos(time).ok().map(Timestamp);
+        let time = self.time().map(Timestamp);
         let mut shown = json!({
             "seq": self.sequence,
             "time": time,

@@ -7,6 +7,9 @@ use uuid::Uuid;
 use super::{Outcome, bounded, row};
 use crate::resource::{EkHash, InstanceId, Kind, Lock, Name, Target, Timestamp};
 
+/// The event of the removal of entries.
+pub(super) const CUT: &str = "log.cut";
+
 /// Who changes resources, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct Author {
@@ -105,6 +108,9 @@ struct About<'a> {
     ek_pub_hash: Option<EkHash>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<Timestamp>,
+    /// The first entry of the log that was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_from: Option<u64>,
     /// What the operator wrote into the lock.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
@@ -169,28 +175,30 @@ impl Author {
         }
     }
 
-    /// The event of records that were there before the log: it binds them as they are.
+    /// The event of records that no other entry binds, because they were there before the log, or the entry was removed: it binds them
+    /// as they are.
     pub(crate) fn adoption<'a>(self) -> ChangeEvent<'a> {
-        self.of_all_records("records.adopt", "EN201I")
+        self.about(("records.adopt", "EN201I"), About::default())
     }
 
     /// The event of a backup.
     pub(crate) fn backup<'a>(self) -> ChangeEvent<'a> {
-        self.of_all_records("records.backup", "EN202I")
+        self.about(("records.backup", "EN202I"), About::default())
     }
 
     /// The event of records from a backup. It binds what was changed in them.
     pub(crate) fn restoration<'a>(self) -> ChangeEvent<'a> {
-        self.of_all_records("records.restore", "EN203I")
+        self.about(("records.restore", "EN203I"), About::default())
     }
 
     /// The event that an operator has accepted records from a backup.
     pub(crate) fn acceptance<'a>(self) -> ChangeEvent<'a> {
-        self.of_all_records("records.accept_restored", "EN204I")
+        self.about(("records.accept_restored", "EN204I"), About::default())
     }
 
-    fn of_all_records<'a>(self, event: &'static str, code: &'static str) -> ChangeEvent<'a> {
-        self.about((event, code), About::default())
+    /// The event of the removal of all entries of the log before this number.
+    pub(crate) fn cut<'a>(self, kept_from: u64) -> ChangeEvent<'a> {
+        self.about((CUT, "EN212I"), About { kept_from: Some(kept_from), ..About::default() })
     }
 
     /// The event of a change of the keyring.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use base64ct::{Base64, Encoding};
 
-use super::tree::{Frontier, Head, leaf_hash};
+use super::tree::{Frontier, Hash, Head, leaf_hash};
 use super::{BoundRecord, Row};
 
 /// The name of a table in events, and a key.
@@ -23,6 +23,10 @@ pub struct Replay {
     /// An entry was missing, so nothing more can be said of the tree.
     is_broken: bool,
     next: u64,
+    /// The entries before this number were removed, and only their hashes are there.
+    kept_from: u64,
+    /// The same as the log says it.
+    declared: u64,
     records: BTreeMap<Place, RecordHash>,
     removed: Vec<Place>,
 }
@@ -38,6 +42,8 @@ pub enum Finding {
     Rewritten(u64),
     /// The log ends before a head that it had: the log's size and the head's.
     Cut(u64, u64),
+    /// The log says that its entries were removed before the first number, but they are not there before the second one.
+    Undeclared(u64, u64),
     /// A record is not as the log says.
     Record(Place),
     /// The log says that there is a record, but there is none.
@@ -76,7 +82,10 @@ impl Replay {
         }
         self.next = number.saturating_add(1);
         match entry.read() {
-            Some((seq, records)) if seq == number => self.leave(records),
+            Some(read) if read.seq == number => {
+                self.declared = self.declared.max(read.cut().unwrap_or(0));
+                self.leave(read.records);
+            }
             _ => findings.push(Finding::Misplaced(number)),
         }
         if !self.is_broken {
@@ -86,13 +95,33 @@ impl Replay {
         findings
     }
 
+    /// Reads the hashes of the next entries, which were removed; returns what is wrong with them.
+    pub fn skip(&mut self, hashes: &[Hash]) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for hash in hashes {
+            self.next = self.next.saturating_add(1);
+            self.is_broken |= self.tree.push(*hash).is_none();
+            findings.extend(self.check_head().filter(|_| !self.is_broken));
+        }
+        self.kept_from = self.next;
+        findings
+    }
+
+    /// The number of the first entry that was not removed.
+    pub fn kept_from(&self) -> u64 {
+        self.kept_from
+    }
+
     /// What is wrong if the log has no more entries.
     pub fn end(&self) -> Vec<Finding> {
+        let more = self.kept_from > self.declared;
+        let undeclared = more.then_some(Finding::Undeclared(self.declared, self.kept_from));
         let beyond = self.kept.range(self.next.saturating_add(1)..);
         let cut = beyond.map(|(size, _)| Finding::Cut(self.next, *size));
         let empty = self.kept.get(&0).into_iter().flatten();
         let wrong = empty.filter(|head| head.root != Frontier::default().root());
-        cut.chain(wrong.map(|_| Finding::Rewritten(0))).collect()
+        let wrong = wrong.map(|_| Finding::Rewritten(0));
+        cut.chain(wrong).chain(undeclared).collect()
     }
 
     /// Whether the tree is that of each head of its size.
@@ -129,11 +158,16 @@ impl Replay {
         self.records.iter().filter(|(_, hash)| hash.is_some()).map(|(place, _)| place)
     }
 
-    /// Whether the log says that all records that begin as this one were removed at some time, and not that this one came later.
-    pub fn has_removed(&self, place: &Place) -> bool {
+    /// Whether the log may say that this record was removed: it says so of all that begin as this one, and not that this one came
+    /// later, or it does not know the record and has entries no more that may have said it.
+    pub fn may_have_removed(&self, place: &Place) -> bool {
         let (table, key) = place;
-        let is_later = self.records.get(place).is_some_and(Option::is_some);
-        !is_later && self.removed.iter().any(|(of, prefix)| of == table && key.starts_with(prefix))
+        let said = self.removed.iter().any(|(of, prefix)| of == table && key.starts_with(prefix));
+        match self.records.get(place) {
+            Some(Some(_)) => false,
+            Some(None) => true,
+            None => said || self.kept_from > 0,
+        }
     }
 }
 
@@ -152,6 +186,11 @@ impl fmt::Display for Finding {
             Self::Cut(size, kept) => write!(
                 f,
                 "the log has size {size}, but had size {kept}: its end was cut off, or the store is an older one"
+            ),
+            Self::Undeclared(declared, found) => write!(
+                f,
+                "the entries {declared} to {} were removed, but not by the retention: the log does not say so",
+                found.saturating_sub(1)
             ),
             Self::Record((table, key)) => {
                 write!(
@@ -228,8 +267,8 @@ mod tests {
         let present: Vec<_> = replay.present().collect();
         assert_eq!(present, [&place("instances", "ab/1")]);
         assert_eq!(replay.record(&place("instances", "a/1")), Some(&None));
-        assert!(replay.has_removed(&place("instances", "a/7")));
-        assert!(!replay.has_removed(&place("instances", "ab/1")));
+        assert!(replay.may_have_removed(&place("instances", "a/7")));
+        assert!(!replay.may_have_removed(&place("instances", "ab/1")));
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use host::terminal::escape_json;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::brief::Brief;
+use super::change::CUT;
+use crate::resource::Timestamp;
 
 /// An entry of the log: an event with its number, and what the records are after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,23 +45,53 @@ impl Row {
         }
     }
 
-    /// The number that is in the entry, and what it leaves of the records; `None` if it is damaged.
-    pub(super) fn read(&self) -> Option<(u64, Vec<BoundRecord>)> {
-        #[derive(Deserialize)]
-        struct Read {
-            seq: u64,
-            #[serde(default)]
-            records: Vec<BoundRecord>,
-        }
+    /// What verification needs of the entry; `None` if it is damaged.
+    pub(super) fn read(&self) -> Option<Read> {
         if self.is_line() {
-            let Read { seq, records } = serde_json::from_slice(&self.entry).ok()?;
-            return Some((seq, records));
+            return serde_json::from_slice(&self.entry).ok();
         }
-        self.brief().map(|brief| (brief.sequence, vec![brief.bound()]))
+        let brief = self.brief()?;
+        let (seq, records) = (brief.sequence, vec![brief.bound()]);
+        Some(Read { seq, records, event: String::new(), kept_from: None })
+    }
+
+    /// What it leaves of the records, as far as it can be read.
+    pub(crate) fn bound(&self) -> Vec<BoundRecord> {
+        self.read().map(|read| read.records).unwrap_or_default()
+    }
+
+    /// When it was; `None` if it does not say.
+    pub(crate) fn time(&self) -> Option<OffsetDateTime> {
+        #[derive(Deserialize)]
+        struct Timed {
+            time: Timestamp,
+        }
+        match self.is_line() {
+            true => serde_json::from_slice(&self.entry).ok().map(|Timed { time }| time.0),
+            false => self.brief()?.time(),
+        }
     }
 
     pub(super) fn brief(&self) -> Option<Brief> {
         Brief::from_bytes(&self.entry)
+    }
+}
+
+/// What verification needs of an entry.
+#[derive(Deserialize)]
+pub(super) struct Read {
+    pub(super) seq: u64,
+    #[serde(default)]
+    pub(super) records: Vec<BoundRecord>,
+    #[serde(default)]
+    event: String,
+    kept_from: Option<u64>,
+}
+
+impl Read {
+    /// The number before which all entries were removed, if that is what it says.
+    pub(super) fn cut(&self) -> Option<u64> {
+        self.kept_from.filter(|_| self.event == CUT)
     }
 }
 

@@ -29,8 +29,8 @@ struct Summary<T> {
 impl<T: Serialize> Summary<T> {
     fn entry(outcome: Outcome, now: OffsetDateTime, content: T) -> serde_json::Result<Vec<u8>> {
         let (event, code) = match outcome {
-            Outcome::Refused => ("calls.refused", "EN202E"),
-            Outcome::Granted | Outcome::Done => ("calls.granted", "EN202I"),
+            Outcome::Refused => ("calls.refused", "EN211E"),
+            Outcome::Granted | Outcome::Done => ("calls.granted", "EN211I"),
         };
         let (time, uid) = (Timestamp(now), Uuid::new_v4().to_string());
         row::line(&Self { time, uid, event, code, outcome, content })
@@ -222,7 +222,7 @@ mod tests {
         rows.iter().chain(&rows).for_each(|row| granted.read(row));
         assert_eq!(granted.next(), 7);
         let event = event(granted.entry(NOW));
-        assert_eq!((&event["event"], &event["code"]), (&"calls.granted".into(), &"EN202I".into()));
+        assert_eq!((&event["event"], &event["code"]), (&"calls.granted".into(), &"EN211I".into()));
         assert_eq!((&event["first_seq"], &event["last_seq"]), (&3.into(), &6.into()));
         assert_eq!(event["events"], json!({"bot.renew": 2, "bot.issue": 1}));
         assert_eq!(event["bots"], json!({"a": 2, "b": 1}));

@@ -8,6 +8,7 @@ use host::config::section::{self, KeySection, Keys, Section};
 use host::config::tree::{self, Node, Value};
 use host::log::LogFormat;
 
+use super::audit::{self, AUDIT, AuditSettings, RETENTION};
 use super::bundle::{self, BUNDLE_ENDPOINT, BundleEndpoint};
 use super::jwt::{self, JWT};
 use super::public::{self, KEYPAIR, Public};
@@ -44,6 +45,7 @@ const TOP: Keys = Keys {
             "where the public keys of the cluster are served over HTTPS (default: nowhere); see below",
         ),
         ("store", "where the records are kept (default: in the data directory); see below"),
+        ("audit", "how the log of the authority's decisions is kept; see below"),
         ("log", "what is logged, and how; see below"),
     ],
     refused: &[],
@@ -85,7 +87,7 @@ const LOG: Keys = Keys {
 /// All sections and keys of the file.
 #[must_use]
 pub fn reference() -> Vec<KeySection> {
-    const SECTIONS: [(&str, &Keys); 8] = [
+    const SECTIONS: [(&str, &Keys); 10] = [
         ("", &TOP),
         ("https_keypairs[]", &KEYPAIR),
         ("ek_certificates", &EK_CERTIFICATES),
@@ -93,6 +95,8 @@ pub fn reference() -> Vec<KeySection> {
         ("jwt", &JWT),
         ("bundle_endpoint", &BUNDLE_ENDPOINT),
         ("store", &STORE),
+        ("audit", &AUDIT),
+        ("audit.retention", &RETENTION),
         ("log", &LOG),
     ];
     SECTIONS.iter().map(|(path, keys)| KeySection { path, keys: keys.known }).collect()
@@ -112,6 +116,7 @@ pub(super) struct Document {
     pub(super) jwt: JwtSettings,
     pub(super) bundle_endpoint: Option<BundleEndpoint>,
     pub(super) store: StoreSettings,
+    pub(super) audit: AuditSettings,
     pub(super) log_format: Option<LogFormat>,
     pub(super) log_levels: Option<Levels>,
 }
@@ -149,6 +154,7 @@ impl Document {
             jwt: jwt::jwt(&top, source),
             bundle_endpoint: bundle::endpoint(&top, source),
             store: store::store(&top, source).unwrap_or_default(),
+            audit: audit::audit(&top, source),
             log_format: log.as_ref().and_then(|log| log.word("format", &LogFormat::NAMES).value()),
             log_levels: log.as_ref().and_then(|log| levels(log, source)),
         })

@@ -224,7 +224,7 @@ fn keys_without_a_value_have_their_default() {
     let empty = "data_dir:\nlisten: ~\npublic_addr:\nhttps_keypairs: ~\ncluster_name: null\njoin_timeout:\ndiag_addr:\n\
                  ek_certificates:\n  expired:\n  sha1:\nteleport:\n  join:\n  legacy_join:\njwt:\n  algorithm:\n  \
                  issuer:\nbundle_endpoint:\nstore:\n  type:\n  url:\n  password_file:\n  \
-                 ca_file:\n  certificate_file:\n  key_file:\n  channel_binding:\n  tls:\nlog:\n  format:\n  level:\n";
+                 ca_file:\n  certificate_file:\n  key_file:\n  channel_binding:\n  tls:\naudit:\n  retention:\n    age:\n    size:\nlog:\n  format:\n  level:\n";
     assert!(keys.iter().all(|key| empty.contains(&format!("{key}:"))), "{keys:?}");
     let default = Settings::new(&Start::default()).unwrap();
     for yaml in [empty, "", "\u{feff}", "# nothing\n", "ek_certificates:\nlog:\n", "{}"] {
@@ -250,6 +250,19 @@ fn join_timeout_is_from_a_second_to_ten_minutes() {
     assert_eq!(timeout("2m"), Ok(Duration::from_secs(120)));
     for wrong in ["0s", "11m", "-1s", "", "m", "1h", "18446744073709551615m"] {
         timeout(wrong).unwrap_err();
+    }
+}
+
+#[test]
+fn retention_is_read_and_none_by_default() {
+    let retention = |yaml: &str| settings(yaml, &[]).unwrap().audit.retention;
+    let none = Retention { age: None, size: None };
+    assert_eq!((retention("{}"), retention("audit: {retention: }")), (none, none));
+    let both = retention("audit: {retention: {age: 30d, size: 2GiB}}");
+    assert_eq!(both.age, Some(Duration::from_hours(30 * 24)));
+    assert_eq!(both.size, Some(2 << 30));
+    for wrong in ["age: 30", "size: 2", "days: 30"] {
+        refused(&format!("audit: {{retention: {{{wrong}}}}}\n"));
     }
 }
 

@@ -117,6 +117,7 @@ pub async fn serve(
         limits(MAX_STREAMS).serve_with_incoming_shutdown(services, known, stopped(stop.clone()));
     let (pruning, counting) = (Arc::clone(&authority), Arc::clone(&authority));
     let (syncing, reloading) = (Arc::clone(&authority), Arc::clone(&authority));
+    let retaining = Arc::clone(&authority);
     let (maintaining, following) = (Arc::clone(&authority), Arc::clone(&authority));
     let service = AdminServiceServer::new(Operators::new(authority))
         .max_decoding_message_size(MAX_ADMIN_MESSAGE);
@@ -137,6 +138,7 @@ pub async fn serve(
         () = maintain_keys(maintaining) => Ok(()),
         () = follow_keyring(&following) => Ok(()),
         () = syncing.sync_audit_log_periodically() => Ok(()),
+        () = retaining.retain_periodically() => Ok(()),
         () = drained => {
             tracing::warn!(seconds = DRAIN_TIMEOUT.as_secs(), "calls in progress are cut off");
             Ok(())

@@ -14,7 +14,7 @@ use crate::audit::checkpoint::LogKey;
 use crate::audit::tree::Head;
 use crate::audit::{Author, Granted, Row};
 use crate::data_directory::replace_private;
-use crate::store::StoreError;
+use crate::store::{StoreError, TOGETHER};
 
 /// How often lines are synchronized.
 const AUDIT_SYNC_INTERVAL: Duration = Duration::from_secs(10);
@@ -154,14 +154,18 @@ impl Authority {
         self.deliver_audit().await;
     }
 
-    async fn summarize_grants(&self) {
+    pub(super) async fn summarize_grants(&self) {
         self.deliver_audit().await;
         let mut done = self.delivery.done.lock().await;
-        let Some(entry) = done.granted.entry(self.clock.now()) else { return };
         let next = done.granted.next();
-        let written = match entry {
-            Ok(entry) => self.records.summarize(entry, done.summarized, next).await,
-            Err(cause) => Err(StoreError::Unreadable(cause.to_string())),
+        let written = match done.granted.entry(self.clock.now()) {
+            Some(Ok(entry)) => self.records.summarize(Some(entry), done.summarized, next).await,
+            Some(Err(cause)) => Err(StoreError::Unreadable(cause.to_string())),
+            // Entries with nothing to summarize are not kept for it either.
+            None if next.saturating_sub(done.summarized) >= TOGETHER as u64 => {
+                self.records.summarize(None, done.summarized, next).await
+            }
+            None => return,
         };
         match written {
             Ok(()) => {

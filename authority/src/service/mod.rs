@@ -22,6 +22,7 @@ pub(crate) mod reissue;
 mod rejoin;
 pub(crate) mod request;
 pub(crate) mod residency;
+mod retention;
 mod source;
 mod token_cache;
 mod warnings;
@@ -46,6 +47,7 @@ use self::clock_watch::ClockDoubt;
 pub use self::peer::Peer;
 use self::refusal::Refusal;
 use self::refusal_log::Refusals;
+use self::retention::Retaining;
 pub(crate) use self::source::Source;
 use self::token_cache::TokenCache;
 pub(crate) use self::workers::Workers;
@@ -83,6 +85,7 @@ pub struct Authority {
     pub metrics: Arc<Metrics>,
     delivery: Delivery,
     log_signer: Option<LogSigner>,
+    retaining: Retaining,
     refusals: Refusals,
     store: Arc<Measured>,
     tokens: TokenCache,
@@ -156,6 +159,7 @@ impl Authority {
             metrics,
             delivery: Delivery::default(),
             log_signer: None,
+            retaining: Retaining::default(),
             refusals: Refusals::default(),
             store,
             tokens: TokenCache::default(),

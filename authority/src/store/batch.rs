@@ -136,6 +136,16 @@ pub(super) fn entry_key(log: &str, sequence: u64) -> String {
     format!("{log}/{sequence:016x}")
 }
 
+/// Where the hashes of some entries are in [`Table::LogHashes`]: what the keys of all of them begin with.
+pub(super) fn hashes_key(log: &str, sequence: u64) -> String {
+    format!("{log}/{:014x}", sequence >> u8::BITS)
+}
+
+/// The first entry whose hash is in the same row of [`Table::LogHashes`].
+pub(super) fn first_of_row(sequence: u64) -> u64 {
+    sequence >> u8::BITS << u8::BITS
+}
+
 impl Change {
     /// Whether the record that it is about must be known.
     pub(super) fn is_condition(&self) -> bool {

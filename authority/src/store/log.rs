@@ -21,7 +21,7 @@ const SUMMARY: &str = "summary";
 const ROWS: usize = 128;
 
 /// Records in one entry that adopts them: with long names an entry remains below 64 KiB.
-const ADOPTED: usize = 200;
+pub(super) const ADOPTED: usize = 200;
 
 /// How many adopted records are said in one line of the program's log.
 const PROGRESS: usize = 100_000;
@@ -132,19 +132,20 @@ impl Records {
         Ok(next)
     }
 
-    /// Appends the event that summarizes the brief entries from one number to before another.
+    /// Appends the event, if there is one, that summarizes the brief entries from one number to before another.
     ///
     /// # Errors
     /// [`StoreError::Changed`] if there is one already.
     pub(crate) async fn summarize(
         &self,
-        event: Vec<u8>,
+        event: Option<Vec<u8>>,
         first: u64,
         next: u64,
     ) -> Result<(), StoreError> {
         let key = self.cursor_key(SUMMARY);
         let moved = Change::Replace(Table::LogCursors, key, written(first), written(next));
-        self.write(vec![moved, self.appended(event)]).await
+        let event = event.map(|event| self.appended(event));
+        self.write([moved].into_iter().chain(event).collect()).await
     }
 
     /// Appends an event that changes no record.

@@ -21,6 +21,7 @@ mod postgres;
 mod prune;
 mod records;
 mod redb;
+mod retention;
 mod snapshot;
 mod verify;
 
@@ -42,6 +43,8 @@ pub use self::pages::Pages;
 pub use self::postgres::{Durability, PostgresStore};
 pub use self::prune::Pruned;
 pub use self::redb::RedbStore;
+pub use self::retention::Page;
+pub(crate) use self::retention::TOGETHER;
 pub use self::snapshot::{Contents, Snapshot, Summary, Tally};
 pub use self::verify::{KeptHead, Verified};
 pub use records::{IfExists, Put, Recorded, Records};
@@ -77,6 +80,8 @@ pub enum Table {
     AuditRows,
     /// Entries of the authorities' logs: `AUTHORITY/SEQUENCE`.
     Log,
+    /// The hashes of entries that were removed from a log, 256 in a row: `AUTHORITY/SEQUENCE`, without the last two digits.
+    LogHashes,
     /// The tree over the entries of a log, as far as it is needed to append to it, by authority.
     LogHeads,
     /// How far a log is on disk somewhere else: `AUTHORITY/WHERE`.
@@ -220,7 +225,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Table {
-    pub(in crate::store) const ALL: [Self; 21] = [
+    pub(in crate::store) const ALL: [Self; 22] = [
         Self::Bots,
         Self::Tokens,
         Self::Instances,
@@ -233,6 +238,7 @@ impl Table {
         Self::Revisions,
         Self::AuditRows,
         Self::Log,
+        Self::LogHashes,
         Self::LogHeads,
         Self::LogCursors,
         Self::Clock,
@@ -246,7 +252,9 @@ impl Table {
 
     /// The tables that the log consists of, and those of which it tells.
     pub(crate) fn of_the_log() -> impl Iterator<Item = Self> {
-        [Self::Log, Self::LogHeads, Self::LockTargets].into_iter().chain(Self::STATE)
+        [Self::Log, Self::LogHashes, Self::LogHeads, Self::LockTargets]
+            .into_iter()
+            .chain(Self::STATE)
     }
 
     /// The table of this name.
@@ -269,6 +277,7 @@ impl Table {
             Self::Revisions => "revisions",
             Self::AuditRows => "audit rows",
             Self::Log => "log",
+            Self::LogHashes => "log hashes",
             Self::LogHeads => "log heads",
             Self::LogCursors => "log cursors",
             Self::Clock => "clock",
@@ -292,6 +301,7 @@ impl Table {
             Self::Revisions => "revision",
             Self::AuditRows => "audit row",
             Self::Log => "log entry",
+            Self::LogHashes => "log hashes",
             Self::LogHeads => "log head",
             Self::LogCursors => "log cursor",
             Self::Clock => "clock",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
-use super::{Pages, Records, StoreError, Table};
+use super::{Page, Pages, Records, StoreError, Table};
 use crate::audit::replay::{Finding, Place, Replay};
 use crate::audit::tree::Head;
 
@@ -22,6 +22,8 @@ const ROUNDS: usize = 3;
 pub struct Verified {
     /// The logs by the IDs of their authorities, as far as they were read.
     pub logs: Vec<(String, Head)>,
+    /// The logs whose entries before a number were removed.
+    pub kept_from: Vec<(String, u64)>,
     /// How many records were compared.
     pub records: u64,
     /// What is wrong: with which log, and what.
@@ -68,6 +70,8 @@ impl Records {
             logs.push((log, replay));
         }
         self.compare(&mut logs, &mut verified).await?;
+        let cut = logs.iter().map(|(log, replay)| (log.clone(), replay.kept_from()));
+        verified.kept_from = cut.filter(|(_, first)| *first > 0).collect();
         verified.logs = logs.into_iter().map(|(log, replay)| (log, replay.head())).collect();
         Ok(verified)
     }
@@ -81,12 +85,14 @@ impl Records {
     ) -> Result<bool, StoreError> {
         let first = replay.next();
         loop {
-            let page = self.log_entries(log, replay.next(), PAGE).await?;
-            for entry in &page {
-                verified.add(Some(log), replay.read(entry));
-            }
-            if page.len() < PAGE {
-                return Ok(replay.next() > first);
+            match self.log_page(log, replay.next()).await? {
+                Page::Entries(entries) if entries.is_empty() => return Ok(replay.next() > first),
+                Page::Entries(entries) => {
+                    for entry in &entries {
+                        verified.add(Some(log), replay.read(entry));
+                    }
+                }
+                Page::Hashes(hashes) => verified.add(Some(log), replay.skip(&hashes)),
             }
         }
     }
@@ -181,7 +187,7 @@ fn difference(logs: &[(String, Replay)], place: &Place, record: Option<&[u8]>) -
             Some(Finding::RecordUnknown(place.clone()))
         }
         Some(_) => Some(Finding::Record(place.clone())),
-        None if logs.iter().any(|(_, replay)| replay.has_removed(place)) => None,
+        None if logs.iter().any(|(_, replay)| replay.may_have_removed(place)) => None,
         None => Some(Finding::RecordMissing(place.clone())),
     }
 }

@@ -33,6 +33,7 @@ mod tests {
     mod removal;
     mod renew;
     mod residency;
+    mod retention;
     mod startup;
     mod store;
     mod tctl;

@@ -10,12 +10,10 @@ use host::terminal::escape_json;
 
 use super::source::{Source, unreadable};
 use crate::audit::Row;
+use crate::audit::tree::Hash;
 use crate::cli::{AuditExport, AuditShow};
 use crate::data_directory::{DataDirectory, private};
-use crate::store::{Records, StoreError};
-
-/// Entries that are read at once.
-const PAGE: usize = 512;
+use crate::store::{Page, StoreError};
 
 /// Writes the entries of each log, and the signed head of this authority's with its public key.
 pub(super) async fn export(export: AuditExport) -> Result<(), Failure> {
@@ -40,15 +38,20 @@ pub(super) async fn export(export: AuditExport) -> Result<(), Failure> {
         let mut lines = BufWriter::new(file);
         let (mut next, mut count) = (0, 0_u64);
         loop {
-            let page = entries(&source.records, &log, next).await?;
-            for entry in &page {
-                lines.write_all(&exported(entry)).map_err(failed)?;
-                next = entry.sequence().saturating_add(1);
-                count = count.saturating_add(1);
+            let page = source.records.log_page(&log, next).await;
+            let page = page.map_err(|cause| unreadable(&cause))?;
+            let exported = match &page {
+                Page::Entries(entries) if entries.is_empty() => break,
+                Page::Entries(entries) => entries.iter().map(exported).collect::<Vec<_>>(),
+                Page::Hashes(hashes) => hashes.iter().map(exported_hash).collect(),
+            };
+            lines.write_all(&exported.concat()).map_err(failed)?;
+            count = count.saturating_add(exported.len() as u64);
+            next = match page {
+                Page::Entries(entries) => entries.last().map_or(next, Row::sequence),
+                Page::Hashes(hashes) => next.saturating_add(hashes.len() as u64).saturating_sub(1),
             }
-            if page.len() < PAGE {
-                break;
-            }
+            .saturating_add(1);
         }
         let file = lines.into_inner().map_err(|cause| failed(cause.into_error()))?;
         file.sync_all().map_err(failed)?;
@@ -66,8 +69,9 @@ fn exported(entry: &Row) -> Vec<u8> {
     [line.as_slice(), b"\n"].concat()
 }
 
-async fn entries(records: &Records, log: &str, first: u64) -> Result<Vec<Row>, Failure> {
-    records.log_entries(log, first, PAGE).await.map_err(|cause| unreadable(&cause))
+/// The hash of a leaf whose entry was removed: 64 digits, and shorter than any brief entry.
+fn exported_hash(hash: &Hash) -> Vec<u8> {
+    (base16ct::lower::encode_string(hash) + "\n").into_bytes()
 }
 
 /// Prints an entry by its number.
@@ -92,10 +96,17 @@ pub(super) async fn show(show: AuditShow) -> Result<(), Failure> {
             ));
         }
     };
+    let removed = source.records.removed_hashes(&log, show.number).await;
     let page = source.records.log_entries(&log, show.number, 1).await;
     let page = page.map_err(|cause| unreadable(&cause))?;
     let entry = page.first().filter(|entry| entry.sequence() == show.number);
-    let entry = entry.ok_or_else(|| missing(format!("log {log} has no entry {}", show.number)))?;
+    let none = || match removed {
+        Ok(Some(_)) => {
+            missing(format!("entry {} of log {log} was removed by the retention", show.number))
+        }
+        _ => missing(format!("log {log} has no entry {}", show.number)),
+    };
+    let entry = entry.ok_or_else(none)?;
     let damaged = || unreadable(&StoreError::Unreadable(format!("entry {}", show.number)));
     let entry = entry.shown().ok_or_else(damaged)?;
     write(format!("{}\n", escape_json(&format!("{entry:#}"))))

@@ -1,5 +1,6 @@
 //! authority audit verify
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -82,6 +83,12 @@ fn text(verified: &Verified, kept: &[KeptHead]) -> String {
             let _ = writeln!(text, "log {log}: it extends the head of size {}", head.size);
         }
     }
+    for (log, first) in &verified.kept_from {
+        let _ = writeln!(
+            text,
+            "log {log}: entries before {first} were removed by the retention, and are verified by their hashes alone"
+        );
+    }
     let _ = writeln!(text, "records: {} compared with the log", verified.records);
     for (log, finding) in &verified.findings {
         let log = log.as_ref().map(|log| format!("log {log}: ")).unwrap_or_default();
@@ -107,6 +114,7 @@ fn json(verified: &Verified, kept: &[KeptHead]) -> String {
         "verified": verified.findings.is_empty(),
         "logs": verified.logs.iter().map(head).collect::<Vec<_>>(),
         "heads": kept.iter().map(head).collect::<Vec<_>>(),
+        "kept_from": verified.kept_from.iter().cloned().collect::<BTreeMap<_, _>>(),
         "records": verified.records,
         "findings": verified.findings.iter().map(finding).collect::<Vec<_>>(),
         "more_findings": verified.more,

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use authority::assemble::{Parts, assemble};
 use authority::audit::{AuditLog, Author};
-use authority::config::{BundleEndpoint, Public, Settings, Start, StoreSettings, TeleportServices};
+use authority::config::{
+    BundleEndpoint, Public, Retention, Settings, Start, StoreSettings, TeleportServices,
+};
 use authority::data_directory::DataDirectory;
 use authority::issue::JwtSettings;
 use authority::keyring::Own;
@@ -36,7 +38,7 @@ pub(crate) struct Harness {
     pub(crate) bundle_address: Option<SocketAddr>,
     pub(crate) dir: TempDir,
     /// The file of the audit log.
-    log: PathBuf,
+    pub(crate) log: PathBuf,
     /// Seconds by which the authority's clock is ahead.
     pub(crate) ahead: Arc<AtomicI64>,
     /// The store, in which something can happen before a write.
@@ -78,6 +80,11 @@ impl Harness {
     /// With JWTs of these settings.
     pub(crate) async fn with_jwt(jwt: JwtSettings) -> Self {
         Self::build(None, |settings| settings.jwt = jwt).await
+    }
+
+    /// Which removes old entries of its log.
+    pub(crate) async fn retaining(retention: Retention) -> Self {
+        Self::build(None, |settings| settings.audit.retention = retention).await
     }
 
     /// With an endpoint for the public keys.
