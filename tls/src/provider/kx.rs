@@ -1,36 +1,32 @@
 //! Key exchange, RFC 8446 section 4.2.8.2: X25519 (RFC 7748), P-256 and P-384 (SP 800-56A).
 
-use std::marker::PhantomData;
-
-use p256::NistP256;
-use p256::elliptic_curve::ecdh::EphemeralSecret;
-use p256::elliptic_curve::sec1::{FromSec1Point, ModulusSize, ToSec1Point};
-use p256::elliptic_curve::{AffinePoint, CurveArithmetic, FieldBytesSize, Generate, PublicKey};
-use p384::NistP384;
+use ecc::{P256_POINT, P256Ephemeral, X25519Ephemeral};
+use p384::PublicKey;
+use p384::ecdh::EphemeralSecret;
+use p384::elliptic_curve::Generate;
+use p384::elliptic_curve::sec1::ToSec1Point;
 use rustls::crypto::{ActiveKeyExchange, GetRandomFailed, SharedSecret, SupportedKxGroup};
 use rustls::ffdhe_groups::FfdheGroup;
 use rustls::{Error, NamedGroup, PeerMisbehaved};
-use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
-
-pub(super) static X25519: Montgomery = Montgomery;
-pub(super) static SECP256R1: Weierstrass<NistP256> =
-    Weierstrass { group: NamedGroup::secp256r1, curve: PhantomData };
-pub(super) static SECP384R1: Weierstrass<NistP384> =
-    Weierstrass { group: NamedGroup::secp384r1, curve: PhantomData };
 
 const INVALID_SHARE: Error = Error::PeerMisbehaved(PeerMisbehaved::InvalidKeyShare);
 
-#[derive(Debug)]
-pub(super) struct Montgomery;
+/// 32 bytes of the operating system's randomness.
+fn random() -> Result<Zeroizing<[u8; 32]>, GetRandomFailed> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(|_| GetRandomFailed)?;
+    Ok(bytes)
+}
 
-impl SupportedKxGroup for Montgomery {
+#[derive(Debug)]
+pub(super) struct X25519;
+
+impl SupportedKxGroup for X25519 {
     fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
-        let mut scalar = Zeroizing::new([0; 32]);
-        getrandom::fill(scalar.as_mut_slice()).map_err(|_| GetRandomFailed)?;
-        let secret = StaticSecret::from(*scalar);
-        let share = x25519_dalek::PublicKey::from(&secret).to_bytes();
-        Ok(Box::new(MontgomeryExchange { secret, share }))
+        let secret = X25519Ephemeral::from_scalar(&*random()?);
+        let share = secret.point();
+        Ok(Box::new(X25519Exchange { secret, share }))
     }
 
     fn ffdhe_group(&self) -> Option<FfdheGroup<'static>> {
@@ -42,22 +38,16 @@ impl SupportedKxGroup for Montgomery {
     }
 }
 
-/// The library's ephemeral secret cannot be drawn from a source that may fail; this one can,
-/// and `complete` consumes it all the same.
-struct MontgomeryExchange {
-    secret: StaticSecret,
+struct X25519Exchange {
+    secret: X25519Ephemeral,
     share: [u8; 32],
 }
 
-impl ActiveKeyExchange for MontgomeryExchange {
+impl ActiveKeyExchange for X25519Exchange {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
-        let peer: [u8; 32] = peer.try_into().map_err(|_| INVALID_SHARE)?;
-        let shared = self.secret.diffie_hellman(&peer.into());
-        // An all-zero result: the peer chose a point of small order. RFC 8446 section 7.4.2.
-        if !shared.was_contributory() {
-            return Err(INVALID_SHARE);
-        }
-        Ok(SharedSecret::from(shared.as_bytes().as_slice()))
+        let peer: &[u8; 32] = peer.try_into().map_err(|_| INVALID_SHARE)?;
+        let shared = self.secret.agree(peer).ok_or(INVALID_SHARE)?;
+        Ok(SharedSecret::from(shared.as_slice()))
     }
 
     fn pub_key(&self) -> &[u8] {
@@ -74,21 +64,18 @@ impl ActiveKeyExchange for MontgomeryExchange {
 }
 
 #[derive(Debug)]
-pub(super) struct Weierstrass<C> {
-    group: NamedGroup,
-    curve: PhantomData<C>,
-}
+pub(super) struct P256;
 
-impl<C> SupportedKxGroup for Weierstrass<C>
-where
-    C: CurveArithmetic,
-    AffinePoint<C>: FromSec1Point<C> + ToSec1Point<C>,
-    FieldBytesSize<C>: ModulusSize,
-{
+impl SupportedKxGroup for P256 {
     fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
-        let secret = EphemeralSecret::<C>::try_generate().map_err(|_| GetRandomFailed)?;
-        let share = secret.public_key().to_sec1_point(false).as_bytes().into();
-        Ok(Box::new(WeierstrassExchange { group: self.group, secret, share }))
+        // All but one scalar in 2^32 is below the order of the curve.
+        for _ in 0..8 {
+            if let Some(secret) = P256Ephemeral::from_scalar(&*random()?) {
+                let share = secret.point();
+                return Ok(Box::new(P256Exchange { secret, share }));
+            }
+        }
+        Err(GetRandomFailed.into())
     }
 
     fn ffdhe_group(&self) -> Option<FfdheGroup<'static>> {
@@ -96,28 +83,65 @@ where
     }
 
     fn name(&self) -> NamedGroup {
-        self.group
+        NamedGroup::secp256r1
     }
 }
 
-struct WeierstrassExchange<C: CurveArithmetic> {
-    group: NamedGroup,
-    secret: EphemeralSecret<C>,
+struct P256Exchange {
+    secret: P256Ephemeral,
+    share: [u8; P256_POINT],
+}
+
+impl ActiveKeyExchange for P256Exchange {
+    fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
+        let shared = self.secret.agree(peer).ok_or(INVALID_SHARE)?;
+        Ok(SharedSecret::from(shared.as_slice()))
+    }
+
+    fn pub_key(&self) -> &[u8] {
+        &self.share
+    }
+
+    fn ffdhe_group(&self) -> Option<FfdheGroup<'static>> {
+        None
+    }
+
+    fn group(&self) -> NamedGroup {
+        NamedGroup::secp256r1
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct P384;
+
+impl SupportedKxGroup for P384 {
+    fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
+        let secret = EphemeralSecret::try_generate().map_err(|_| GetRandomFailed)?;
+        let share = secret.public_key().to_sec1_point(false).as_bytes().into();
+        Ok(Box::new(P384Exchange { secret, share }))
+    }
+
+    fn ffdhe_group(&self) -> Option<FfdheGroup<'static>> {
+        None
+    }
+
+    fn name(&self) -> NamedGroup {
+        NamedGroup::secp384r1
+    }
+}
+
+struct P384Exchange {
+    secret: EphemeralSecret,
     share: Box<[u8]>,
 }
 
-impl<C> ActiveKeyExchange for WeierstrassExchange<C>
-where
-    C: CurveArithmetic,
-    AffinePoint<C>: FromSec1Point<C> + ToSec1Point<C>,
-    FieldBytesSize<C>: ModulusSize,
-{
+impl ActiveKeyExchange for P384Exchange {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
         // UncompressedPointRepresentation is the only form that TLS 1.3 knows.
         if peer.first() != Some(&0x04) {
             return Err(INVALID_SHARE);
         }
-        let peer = PublicKey::<C>::from_sec1_bytes(peer).map_err(|_| INVALID_SHARE)?;
+        let peer = PublicKey::from_sec1_bytes(peer).map_err(|_| INVALID_SHARE)?;
         let shared = self.secret.diffie_hellman(&peer);
         Ok(SharedSecret::from(shared.raw_secret_bytes().as_slice()))
     }
@@ -131,6 +155,6 @@ where
     }
 
     fn group(&self) -> NamedGroup {
-        self.group
+        NamedGroup::secp384r1
     }
 }

@@ -33,7 +33,7 @@ pub fn provider() -> Arc<CryptoProvider> {
             TLS13_AES_256_GCM_SHA384,
             TLS13_CHACHA20_POLY1305_SHA256,
         ],
-        kx_groups: vec![&kx::X25519, &kx::SECP256R1, &kx::SECP384R1],
+        kx_groups: vec![&kx::X25519, &kx::P256, &kx::P384],
         signature_verification_algorithms: ALGORITHMS,
         secure_random: &OperatingSystem,
         key_provider: &sign::NoKeys,

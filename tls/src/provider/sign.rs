@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use p256::elliptic_curve::sec1::ToSec1Point;
 use p256::pkcs8::DecodePrivateKey;
 use rustls::crypto::KeyProvider;
 use rustls::pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer, alg_id};
@@ -49,7 +50,7 @@ fn refused(why: &str) -> Error {
 
 /// Each variant wipes itself when dropped.
 enum Private {
-    P256(p256::ecdsa::SigningKey),
+    P256(ecc::SigningKey),
     P384(p384::ecdsa::SigningKey),
     Ed25519(ed25519_dalek::SigningKey),
 }
@@ -82,7 +83,7 @@ impl Private {
     fn public_key(&self) -> SubjectPublicKeyInfoDer<'static> {
         match self {
             Self::P256(key) => {
-                public_key_to_spki(&alg_id::ECDSA_P256, key.verifying_key().to_sec1_point(false))
+                public_key_to_spki(&alg_id::ECDSA_P256, key.public_key().to_sec1_point(false))
             }
             Self::P384(key) => {
                 public_key_to_spki(&alg_id::ECDSA_P384, key.verifying_key().to_sec1_point(false))
@@ -91,7 +92,7 @@ impl Private {
         }
     }
 
-    /// ECDSA with the nonce of RFC 6979: no signature depends on randomness.
+    /// ECDSA with the nonce of RFC 6979, so that no signature depends on randomness alone.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, signature::Error> {
         Ok(match self {
             Self::P256(key) => {

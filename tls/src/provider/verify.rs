@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use ecc::{Curve, Hash, VerifyingKey};
 use rsa::RsaPublicKey;
 use rsa::pkcs1::DecodeRsaPublicKey;
 use rsa::traits::{PublicKeyParts, SignatureScheme as RsaScheme};
@@ -14,7 +15,6 @@ use rustls::pki_types::{
 use sha2::digest::FixedOutputReset;
 use sha2::digest::const_oid::AssociatedOid;
 use sha2::{Digest, Sha256, Sha384, Sha512};
-use signature::hazmat::PrehashVerifier;
 
 /// RFC 8446 section 4.2.3 in our order of preference; PKCS#1 v1.5 is for certificates only.
 pub(crate) const ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
@@ -47,22 +47,22 @@ pub(crate) const ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorith
 const ECDSA_P256_SHA256: &dyn SignatureVerificationAlgorithm = &Algorithm {
     public_key: alg_id::ECDSA_P256,
     signature: alg_id::ECDSA_SHA256,
-    verify: ecdsa_p256::<Sha256>,
+    verify: |key, message, signature| ecdsa_p256(Hash::Sha256, key, message, signature),
 };
 const ECDSA_P256_SHA384: &dyn SignatureVerificationAlgorithm = &Algorithm {
     public_key: alg_id::ECDSA_P256,
     signature: alg_id::ECDSA_SHA384,
-    verify: ecdsa_p256::<Sha384>,
+    verify: |key, message, signature| ecdsa_p256(Hash::Sha384, key, message, signature),
 };
 const ECDSA_P384_SHA256: &dyn SignatureVerificationAlgorithm = &Algorithm {
     public_key: alg_id::ECDSA_P384,
     signature: alg_id::ECDSA_SHA256,
-    verify: ecdsa_p384::<Sha256>,
+    verify: |key, message, signature| ecdsa_p384(Hash::Sha256, key, message, signature),
 };
 const ECDSA_P384_SHA384: &dyn SignatureVerificationAlgorithm = &Algorithm {
     public_key: alg_id::ECDSA_P384,
     signature: alg_id::ECDSA_SHA384,
-    verify: ecdsa_p384::<Sha384>,
+    verify: |key, message, signature| ecdsa_p384(Hash::Sha384, key, message, signature),
 };
 const ED25519: &dyn SignatureVerificationAlgorithm =
     &Algorithm { public_key: alg_id::ED25519, signature: alg_id::ED25519, verify: ed25519 };
@@ -135,22 +135,24 @@ impl fmt::Debug for Algorithm {
     }
 }
 
-fn ecdsa_p256<D: Digest>(
-    key: &[u8],
+fn ecdsa_p256(
+    hash: Hash,
+    point: &[u8],
     message: &[u8],
     signature: &[u8],
 ) -> Result<(), signature::Error> {
-    p256::ecdsa::VerifyingKey::from_sec1_bytes(key)?
-        .verify_prehash(&D::digest(message), &p256::ecdsa::Signature::from_der(signature)?)
+    let signature = p256::ecdsa::Signature::from_der(signature)?;
+    VerifyingKey { curve: Curve::P256, hash, point }.verify(message, &signature.to_bytes())
 }
 
-fn ecdsa_p384<D: Digest>(
-    key: &[u8],
+fn ecdsa_p384(
+    hash: Hash,
+    point: &[u8],
     message: &[u8],
     signature: &[u8],
 ) -> Result<(), signature::Error> {
-    p384::ecdsa::VerifyingKey::from_sec1_bytes(key)?
-        .verify_prehash(&D::digest(message), &p384::ecdsa::Signature::from_der(signature)?)
+    let signature = p384::ecdsa::Signature::from_der(signature)?;
+    VerifyingKey { curve: Curve::P384, hash, point }.verify(message, &signature.to_bytes())
 }
 
 /// Strict: a key of small order verifies nothing.
