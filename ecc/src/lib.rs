@@ -21,7 +21,7 @@ mod fast;
 pub use agreement::{P256_POINT, P256Ephemeral, Shared, X25519Ephemeral};
 pub use choice::{Decided, Implementation, implementation, refuse_graviola};
 pub use signing::SigningKey;
-pub use verification::{Curve, Hash, VerifyingKey};
+pub use verification::{Curve, Hash, VerifyingKey, verify_digest};
 
 #[cfg(test)]
 mod tests;

@@ -53,26 +53,29 @@ impl VerifyingKey<'_> {
     }
 
     pub(crate) fn verify_portably(&self, message: &[u8], signature: &[u8]) -> Result<(), Error> {
-        let (sha256, sha384, sha512);
-        let digest: &[u8] = match self.hash {
-            Hash::Sha256 => {
-                sha256 = Sha256::digest(message);
-                &sha256
-            }
-            Hash::Sha384 => {
-                sha384 = Sha384::digest(message);
-                &sha384
-            }
-            Hash::Sha512 => {
-                sha512 = Sha512::digest(message);
-                &sha512
-            }
-        };
-        match self.curve {
-            Curve::P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(self.point)?
-                .verify_prehash(digest, &p256::ecdsa::Signature::from_slice(signature)?),
-            Curve::P384 => p384::ecdsa::VerifyingKey::from_sec1_bytes(self.point)?
-                .verify_prehash(digest, &p384::ecdsa::Signature::from_slice(signature)?),
+        let verify = |digest: &[u8]| verify_digest(self.curve, self.point, digest, signature);
+        match self.hash {
+            Hash::Sha256 => verify(&Sha256::digest(message)),
+            Hash::Sha384 => verify(&Sha384::digest(message)),
+            Hash::Sha512 => verify(&Sha512::digest(message)),
         }
+    }
+}
+
+/// Verifies a signature of what is hashed already, such as with a hash of another kind; RustCrypto computes it.
+///
+/// # Errors
+/// As [`VerifyingKey::verify`], or the digest is shorter than half of the field.
+pub fn verify_digest(
+    curve: Curve,
+    point: &[u8],
+    digest: &[u8],
+    signature: &[u8],
+) -> Result<(), Error> {
+    match curve {
+        Curve::P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(point)?
+            .verify_prehash(digest, &p256::ecdsa::Signature::from_slice(signature)?),
+        Curve::P384 => p384::ecdsa::VerifyingKey::from_sec1_bytes(point)?
+            .verify_prehash(digest, &p384::ecdsa::Signature::from_slice(signature)?),
     }
 }

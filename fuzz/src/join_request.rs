@@ -109,7 +109,7 @@ pub(crate) fn challenge(appraisal: &Appraisal) {
 fn check(answer: &JoinAnswer) -> Verdict {
     let transcript = Transcript::new(&[7; 32], b"init", b"blob", b"seed");
     assert!(transcript.verify_mac(b"a secret that no input knows", &answer.mac).is_err());
-    let digest = transcript.signing_digest();
-    assert!(fixtures::join_key().verify(&digest, &answer.signature).is_err());
+    let message = transcript.signed_message();
+    assert!(fixtures::join_key().verify(&message, &answer.signature).is_err());
     Verdict::Refused
 }

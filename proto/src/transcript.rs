@@ -100,9 +100,14 @@ impl Transcript {
         self.keyed(secret).verify_slice(mac).map_err(|_| WrongMac)
     }
 
+    /// What the key to prove signs.
+    pub fn signed_message(&self) -> Vec<u8> {
+        [self.labels.signature, &self.hash].concat()
+    }
+
     /// What the key to prove signs, already hashed: the digest that TPM2_Sign takes.
     pub fn signing_digest(&self) -> [u8; 32] {
-        Sha256::new_with_prefix(self.labels.signature).chain_update(self.hash).finalize().into()
+        Sha256::digest(self.signed_message()).into()
     }
 
     #[expect(clippy::expect_used, reason = "the invariant is HMAC's own")]
@@ -115,8 +120,17 @@ impl Transcript {
     }
 }
 
-/// What the key of an `IssueRequest` signs, already hashed. `exporter` is the connection's,
-/// `public_key` the request's field as it travels.
+/// What the key of an `IssueRequest` signs. `exporter` is the connection's, `public_key` the request's field as it travels.
+pub fn issue_message(exporter: &[u8; 32], public_key: &[u8]) -> Vec<u8> {
+    let mut message = ISSUE_LABEL.to_vec();
+    for part in [exporter, public_key] {
+        message.extend_from_slice(&length(part));
+        message.extend_from_slice(part);
+    }
+    message
+}
+
+/// [`issue_message`], already hashed.
 pub fn issue_digest(exporter: &[u8; 32], public_key: &[u8]) -> [u8; 32] {
     hash(ISSUE_LABEL, &[exporter, public_key])
 }
@@ -125,12 +139,15 @@ pub fn issue_digest(exporter: &[u8; 32], public_key: &[u8]) -> [u8; 32] {
 fn hash(label: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Sha256::new_with_prefix(label);
     for part in parts {
-        // A gRPC message has a 32-bit length itself, so no part is longer.
-        let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
-        hash.update(length.to_be_bytes());
+        hash.update(length(part));
         hash.update(part);
     }
     hash.finalize().into()
+}
+
+/// B4: a gRPC message has a 32-bit length itself, so no part is longer.
+fn length(part: &[u8]) -> [u8; 4] {
+    u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -231,6 +248,7 @@ mod tests {
             "f46287d008f084df4993d24229e83a976479bb7801099ca0b6bd120e65cdb4e0"
         );
         assert_ne!(digest, issue_digest(&[0x46; 32], b"key"));
+        assert_eq!(digest, <[u8; 32]>::from(Sha256::digest(issue_message(&[0x45; 32], b"key"))));
         assert_ne!(digest, issue_digest(&[0x45; 32], b"kex"));
         assert_ne!(digest, issue_digest(&[0x45; 32], b"key\0"));
     }

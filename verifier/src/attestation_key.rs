@@ -122,7 +122,7 @@ impl AttestationKey {
             }
             (Key::Ecdsa(key), Signature::Ecdsa(made)) if made.hash == alg => {
                 let (r, s) = (made.r.octets(), made.s.octets());
-                signature::verify_scalars(key, &hash.digest(message), r, s)
+                signature::verify_scalars(key, hash, message, r, s)
             }
             _ => Err(SignatureWrong),
         }

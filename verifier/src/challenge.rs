@@ -3,12 +3,16 @@
 
 use std::fmt;
 
-use tpm2::crypto::{CredentialError, NoRandomness, make_credential_with, random};
+use tpm2::crypto::{
+    CredentialError, Label, NoRandomness, Shared, SharingError, make_credential_by, random,
+    share_secret_by_ecdh, share_secret_with,
+};
 use tpm2::types::{
     Alg, AsymScheme, BlockCipher, Curve as TpmCurve, Digest, EccParameter, EccPoint, EccPublic, Id,
     KdfScheme, NameBuf, ObjectAttributes, Public, PublicKeyRsa, RsaPublic, SecretBuf, SymDefObject,
 };
 use tpm2::wire::TooLarge;
+use zeroize::Zeroizing;
 
 use crate::key::{Curve, EccKey, EkPublicKey, RsaKey};
 
@@ -42,7 +46,14 @@ impl Challenge {
         let public = endorsement_key(ek, name_alg)?;
         let mut secret = SecretBuf::zeroed(SECRET).ok_or(ChallengeError::UnknownProfile)?;
         random(secret.expose_mut()).map_err(|_| ChallengeError::NoRandomness)?;
-        let credential = make_credential_with(&public, object, secret.expose(), random)
+        let shared = match ek {
+            EkPublicKey::Ecc(key) if key.curve() == Curve::P256 => {
+                share_on_p256(key, &public, random)
+            }
+            _ => share_secret_with(&public, Label::Identity, random),
+        };
+        let shared = shared.map_err(|cause| ChallengeError::Credential(cause.into()))?;
+        let credential = make_credential_by(&public, object, secret.expose(), &shared)
             .map_err(ChallengeError::Credential)?;
         Ok(Self {
             blob: credential.blob().octets().to_vec(),
@@ -68,6 +79,28 @@ impl Challenge {
     pub fn secret(&self) -> &SecretBuf {
         &self.secret
     }
+}
+
+/// [`share_secret_with`] for a key on P-256, which most chips have, by who computes that curve fastest here.
+fn share_on_p256(
+    key: &EccKey,
+    public: &Public<'_>,
+    random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
+) -> Result<Shared, SharingError> {
+    let mut scalar = Zeroizing::new([0; 32]);
+    // All but one scalar in 2^32 is below the order of the curve.
+    for _ in 0..4 {
+        random(&mut *scalar)?;
+        if let Some(ephemeral) = ecc::P256Ephemeral::from_scalar(&scalar) {
+            let point = ephemeral.point();
+            let z = ephemeral.agree(key.sec1()).ok_or(SharingError::Key)?;
+            let (x, y) = point[1..].split_at(32);
+            let coordinate = |octets| EccParameter::new(octets).map_err(|_| SharingError::Key);
+            let point = EccPoint { x: coordinate(x)?, y: coordinate(y)? };
+            return share_secret_by_ecdh(public, Label::Identity, &point, &*z);
+        }
+    }
+    Err(SharingError::NoRandomness)
 }
 
 /// The name algorithm of an endorsement key: what the host says, if the TCG EK Credential Profile

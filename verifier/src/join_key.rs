@@ -9,7 +9,7 @@ use tpm2::types::{
 };
 
 use crate::resident_key::{self, Codes, KeyTemplateError, ResidentKey};
-use crate::signature::{self, SignatureWrong};
+use crate::signature::{self, Hash, SignatureWrong};
 
 /// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, sign; every other bit is clear: a signing key that its TPM
 /// made and never gives away, free to sign what TLS asks for, and outside the dictionary-attack logic, so that a lockout does
@@ -64,9 +64,9 @@ impl JoinKey {
         &self.0.verifying_key
     }
 
-    /// Checks the key's ECDSA signature (Ecdsa-Sig-Value in DER) over a SHA-256 digest.
-    pub fn verify(&self, digest: &[u8; 32], signature: &[u8]) -> Result<(), SignatureWrong> {
-        signature::verify_ecdsa(&self.0.key, digest, signature)
+    /// Checks the key's signature (Ecdsa-Sig-Value in DER) of a message, by ECDSA with SHA-256.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureWrong> {
+        signature::verify_ecdsa(&self.0.key, Hash::Sha256, message, signature)
     }
 }
 

@@ -7,7 +7,7 @@ use p256::ecdsa::VerifyingKey;
 use tpm2::types::{AsymScheme, EccParameter, EccPoint, NameBuf, Public};
 
 use crate::resident_key::{self, Codes, KeyTemplateError, ResidentKey};
-use crate::signature::{self, SignatureWrong};
+use crate::signature::{self, Hash, SignatureWrong};
 
 /// OpenSSL's provider names the scheme with each signature.
 const SCHEME: AsymScheme = AsymScheme::Null;
@@ -59,9 +59,9 @@ impl ServiceKey {
         &self.0.verifying_key
     }
 
-    /// Checks the key's ECDSA signature (Ecdsa-Sig-Value in DER) over a SHA-256 digest.
-    pub fn verify(&self, digest: &[u8; 32], signature: &[u8]) -> Result<(), SignatureWrong> {
-        signature::verify_ecdsa(&self.0.key, digest, signature)
+    /// Checks the key's signature (Ecdsa-Sig-Value in DER) of a message, by ECDSA with SHA-256.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureWrong> {
+        signature::verify_ecdsa(&self.0.key, Hash::Sha256, message, signature)
     }
 }
 

@@ -142,7 +142,7 @@ pub(crate) fn verify(
             verify_rsa(key, *hash, message, signature)
         }
         (PublicKey::Ecc(key), SignatureAlgorithm::Ecdsa(hash)) => {
-            verify_ecdsa(key, &hash.digest(message), signature)
+            verify_ecdsa(key, *hash, message, signature)
         }
         _ => Err(SignatureWrong),
     }
@@ -186,46 +186,65 @@ pub(crate) fn verify_rsa_pss(
 
 pub(crate) fn verify_ecdsa(
     key: &EccKey,
-    digest: &[u8],
+    hash: Hash,
+    message: &[u8],
     signature: &[u8],
 ) -> Result<(), SignatureWrong> {
     let (r, s) = scalars(signature).ok_or(SignatureWrong)?;
-    verify_scalars(key, digest, r, s)
+    verify_scalars(key, hash, message, r, s)
 }
 
 /// Checks a signature of two numbers, big endian, from which leading zeros may be missing.
 pub(crate) fn verify_scalars(
     key: &EccKey,
-    digest: &[u8],
+    hash: Hash,
+    message: &[u8],
     r: &[u8],
     s: &[u8],
 ) -> Result<(), SignatureWrong> {
     match key.curve() {
         Curve::P256 => {
-            let (r, s) = padded::<32>(r).zip(padded::<32>(s)).ok_or(SignatureWrong)?;
-            let signature = p256::ecdsa::Signature::from_scalars(r, s);
-            let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(key.sec1());
-            let (signature, key) = signature.ok().zip(key.ok()).ok_or(SignatureWrong)?;
-            key.verify_prehash(digest, &signature).map_err(|_| SignatureWrong)
+            verify_by_ecc(ecc::Curve::P256, key.sec1(), hash, message, &pair::<32>(r, s)?)
         }
         Curve::P384 => {
-            let (r, s) = padded::<48>(r).zip(padded::<48>(s)).ok_or(SignatureWrong)?;
-            let signature = p384::ecdsa::Signature::from_scalars(r, s);
-            let key = p384::ecdsa::VerifyingKey::from_sec1_bytes(key.sec1());
-            let (signature, key) = signature.ok().zip(key.ok()).ok_or(SignatureWrong)?;
-            key.verify_prehash(digest, &signature).map_err(|_| SignatureWrong)
+            verify_by_ecc(ecc::Curve::P384, key.sec1(), hash, message, &pair::<48>(r, s)?)
         }
         Curve::P521 => {
-            let (r, s) = padded::<66>(r).zip(padded::<66>(s)).ok_or(SignatureWrong)?;
-            let signature = p521::ecdsa::Signature::from_scalars(r, s);
+            let signature = p521::ecdsa::Signature::from_slice(&pair::<66>(r, s)?);
             let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(key.sec1());
             let (signature, key) = signature.ok().zip(key.ok()).ok_or(SignatureWrong)?;
             // The crate refuses a hash below half of the field, which SHA-256 is; its number is the
             // same with zeros before it.
-            let digest = padded::<66>(digest).ok_or(SignatureWrong)?;
+            let digest = padded::<66>(&hash.digest(message)).ok_or(SignatureWrong)?;
             key.verify_prehash(&digest, &signature).map_err(|_| SignatureWrong)
         }
     }
+}
+
+fn verify_by_ecc(
+    curve: ecc::Curve,
+    point: &[u8],
+    hash: Hash,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), SignatureWrong> {
+    let known = match hash {
+        Hash::Sha1 => None,
+        Hash::Sha256 => Some(ecc::Hash::Sha256),
+        Hash::Sha384 => Some(ecc::Hash::Sha384),
+        Hash::Sha512 => Some(ecc::Hash::Sha512),
+    };
+    match known {
+        Some(hash) => ecc::VerifyingKey { curve, hash, point }.verify(message, signature),
+        None => ecc::verify_digest(curve, point, &hash.digest(message), signature),
+    }
+    .map_err(|_| SignatureWrong)
+}
+
+/// r and s, one after the other, each at the size of the field.
+fn pair<const N: usize>(r: &[u8], s: &[u8]) -> Result<Vec<u8>, SignatureWrong> {
+    let (r, s) = padded::<N>(r).zip(padded::<N>(s)).ok_or(SignatureWrong)?;
+    Ok([r, s].concat())
 }
 
 /// Ecdsa-Sig-Value, RFC 3279 §2.2.3.

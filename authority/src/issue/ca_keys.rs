@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use p256::ecdsa::SigningKey;
+use ecc::SigningKey;
 use p256::elliptic_curve::Generate;
 use p256::{PublicKey, SecretKey};
 use pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding};
@@ -65,8 +65,8 @@ impl CaKey {
     }
 
     fn new(secret: SecretKey) -> Self {
-        let signer = SigningKey::from(&secret);
-        let public = signer.verifying_key().into();
+        let signer = SigningKey::from(secret.clone());
+        let public = signer.public_key();
         Self { public, private: Some(Private { secret, signer }) }
     }
 }

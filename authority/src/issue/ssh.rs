@@ -4,10 +4,10 @@ use p256::SecretKey;
 use p256::ecdsa::VerifyingKey;
 use pkcs8::{EncodePrivateKey, LineEnding};
 use serde::Serialize;
+use signature::Signer;
 use ssh_key::certificate::{Builder, CertType};
-use ssh_key::private::{EcdsaKeypair, KeypairData, PrivateKey};
 use ssh_key::public::{EcdsaPublicKey, KeyData};
-use ssh_key::{Certificate, HashAlg, PublicKey};
+use ssh_key::{Certificate, PublicKey, Signature, encoding::Encode};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -27,7 +27,7 @@ const INTERNAL_PRINCIPAL: &str = "-teleport-internal-join";
 #[derive(Debug)]
 pub struct SshCa {
     /// None of a retired CA.
-    signer: Option<PrivateKey>,
+    signer: Option<SshSigner>,
     public: PublicKey,
     /// A line of authorized_keys.
     public_key: String,
@@ -55,11 +55,11 @@ impl SshCa {
     fn with(comment: String, key: &CaKey) -> Result<Self, IssueError> {
         let point = VerifyingKey::from(key.public()).to_sec1_point(false);
         let public = KeyData::Ecdsa(EcdsaPublicKey::NistP256(point));
-        let signer = key.secret().ok().map(|secret| {
-            let pair = EcdsaKeypair::NistP256 { public: point, private: secret.clone().into() };
-            PrivateKey::new(KeypairData::from(pair), comment.clone()).map_err(IssueError::ssh)
+        let signer = key.secret().ok().map(|secret| SshSigner {
+            secret: secret.clone(),
+            key: secret.clone().into(),
+            public: public.clone(),
         });
-        let signer = signer.transpose()?;
         let public = PublicKey::new(public, comment);
         let public_key = public.to_openssh().map_err(IssueError::ssh)?;
         Ok(Self { signer, public, public_key, key_id: key.key_id()? })
@@ -80,15 +80,10 @@ impl SshCa {
     /// # Errors
     /// It is gone, or cannot be encoded.
     pub fn private_pem(&self) -> Result<Zeroizing<String>, IssueError> {
-        let KeypairData::Ecdsa(EcdsaKeypair::NistP256 { private, .. }) = self.signer()?.key_data()
-        else {
-            return Err(IssueError::ssh("the CA has no key on P-256"));
-        };
-        let key = SecretKey::from_slice(private.as_slice()).map_err(IssueError::ssh)?;
-        key.to_pkcs8_pem(LineEnding::LF).map_err(IssueError::ssh)
+        self.signer()?.secret.to_pkcs8_pem(LineEnding::LF).map_err(IssueError::ssh)
     }
 
-    fn signer(&self) -> Result<&PrivateKey, IssueError> {
+    fn signer(&self) -> Result<&SshSigner, IssueError> {
         self.signer.as_ref().ok_or_else(|| IssueError::ssh("the CA is retired"))
     }
 
@@ -170,13 +165,58 @@ impl SshCa {
         key: &SubjectKey,
         now: OffsetDateTime,
     ) -> Result<(), IssueError> {
+        self.verify_signature(certificate)?;
         let seconds = u64::try_from(now.unix_timestamp()).map_err(IssueError::ssh)?;
-        let authority = self.public.fingerprint(HashAlg::Sha256);
-        certificate.validate_at(seconds, [&authority]).map_err(IssueError::ssh)?;
+        if !(certificate.valid_after()..certificate.valid_before()).contains(&seconds) {
+            return Err(IssueError::ssh("the certificate is not valid now"));
+        }
         if *certificate.public_key() != key.ssh()? {
             return Err(IssueError::ssh("the certificate is for another key"));
         }
         Ok(())
+    }
+
+    /// Checks that this CA has signed the certificate: all of it but its last field, which is the signature.
+    fn verify_signature(&self, certificate: &Certificate) -> Result<(), IssueError> {
+        let signature = certificate.signature();
+        let bytes = certificate.to_bytes().map_err(IssueError::ssh)?;
+        let field = signature.encoded_len_prefixed().map_err(IssueError::ssh)?;
+        let signed = bytes.len().checked_sub(field).and_then(|end| bytes.get(..end));
+        let signature = p256::ecdsa::Signature::try_from(signature).map_err(IssueError::ssh)?;
+        let ca = match self.public.key_data() {
+            ca @ KeyData::Ecdsa(EcdsaPublicKey::NistP256(point))
+                if ca == certificate.signature_key() =>
+            {
+                ecc::VerifyingKey {
+                    curve: ecc::Curve::P256,
+                    hash: ecc::Hash::Sha256,
+                    point: point.as_bytes(),
+                }
+            }
+            _ => return Err(IssueError::ssh("the certificate is of another CA")),
+        };
+        ca.verify(signed.unwrap_or_default(), &signature.to_bytes()).map_err(IssueError::ssh)
+    }
+}
+
+/// The private key of a CA, as `ssh-key` signs with one.
+#[derive(Debug)]
+struct SshSigner {
+    secret: SecretKey,
+    key: ecc::SigningKey,
+    public: KeyData,
+}
+
+impl Signer<Signature> for SshSigner {
+    fn try_sign(&self, message: &[u8]) -> Result<Signature, signature::Error> {
+        let signature: p256::ecdsa::Signature = self.key.try_sign(message)?;
+        Ok(signature.try_into()?)
+    }
+}
+
+impl From<&SshSigner> for KeyData {
+    fn from(signer: &SshSigner) -> Self {
+        signer.public.clone()
     }
 }
 

@@ -6,9 +6,9 @@ use const_oid::db::rfc8410::ID_ED_25519;
 use der::asn1::BitString;
 use der::{Decode, Encode};
 use p256::PublicKey;
-use p256::ecdsa::{DerSignature, VerifyingKey};
+use p256::ecdsa::VerifyingKey;
 use rustls::SignatureScheme;
-use signature::hazmat::PrehashVerifier;
+use sha2::{Digest, Sha256};
 use spki::{
     AlgorithmIdentifierOwned, DecodePublicKey, SubjectPublicKeyInfo, SubjectPublicKeyInfoOwned,
 };
@@ -176,26 +176,22 @@ impl SubjectKey {
         }
     }
 
-    /// Verifies the signature of a SHA-256 digest, encoded as in X.509 certificates. A key on P-256 has signed the digest itself;
-    /// other keys sign it as a message, by the algorithm that is theirs in TLS: ECDSA with SHA-384, Ed25519, or RSASSA-PKCS1-v1_5
-    /// with SHA-256.
-    pub fn verify_digest(
-        &self,
-        digest: &[u8; 32],
-        signature: &[u8],
-    ) -> Result<(), signature::Error> {
-        match self {
-            Self::P256(key) => {
-                let signature = DerSignature::from_bytes(signature)?;
-                VerifyingKey::from(key).verify_prehash(digest, &signature)
+    /// Verifies the signature of a message, encoded as in X.509 certificates. A key on P-256 signs by ECDSA with SHA-256; other keys
+    /// sign the message's SHA-256 digest in its place, by the algorithm that is theirs in TLS: ECDSA with SHA-384, Ed25519, or
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), signature::Error> {
+        let scheme = match self {
+            Self::P256(_) => {
+                return self.verify_as(SignatureScheme::ECDSA_NISTP256_SHA256, message, signature);
             }
-            Self::P384(_) => self.verify(SignatureScheme::ECDSA_NISTP384_SHA384, digest, signature),
-            Self::Ed25519(_) => self.verify(SignatureScheme::ED25519, digest, signature),
-            Self::Rsa(_) => self.verify(SignatureScheme::RSA_PKCS1_SHA256, digest, signature),
-        }
+            Self::P384(_) => SignatureScheme::ECDSA_NISTP384_SHA384,
+            Self::Ed25519(_) => SignatureScheme::ED25519,
+            Self::Rsa(_) => SignatureScheme::RSA_PKCS1_SHA256,
+        };
+        self.verify_as(scheme, &Sha256::digest(message), signature)
     }
 
-    fn verify(
+    fn verify_as(
         &self,
         scheme: SignatureScheme,
         message: &[u8],

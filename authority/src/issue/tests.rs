@@ -9,6 +9,7 @@ use p256::elliptic_curve::Generate;
 use rustls_pki_types::{
     AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
 };
+use sha2::{Digest, Sha256};
 use time::macros::datetime;
 use x509_cert::Certificate;
 use x509_cert::attr::AttributeTypeAndValue;
@@ -281,6 +282,14 @@ fn a_peer_refuses_what_another_authority_signed_or_what_has_expired() {
     let ssh = ssh_key::Certificate::from_openssh(&issued.ssh).unwrap();
     ours.ssh().verify_user(&ssh, &key, NOW).unwrap();
     other.ssh().verify_user(&ssh, &key, NOW).unwrap_err();
+    let bytes = ssh.to_bytes().unwrap();
+    // In the nonce, which follows the name of the algorithm, and in the signature.
+    for position in [50, bytes.len() - 1] {
+        let mut changed = bytes.clone();
+        changed[position] ^= 1;
+        let changed = ssh_key::Certificate::from_bytes(&changed).unwrap();
+        ours.ssh().verify_user(&changed, &key, NOW).unwrap_err();
+    }
     ours.ssh()
         .verify_user(&ssh, &SubjectKey::from(SecretKey::generate().public_key()), NOW)
         .unwrap_err();
@@ -555,8 +564,7 @@ fn next_ca_is_trusted_before_it_signs_and_the_old_one_for_a_while_after() {
 #[test]
 fn keys_of_each_algorithm_prove_possession_by_a_signature() {
     let dir = tempfile::tempdir().unwrap();
-    let digest = [0x5a; 32];
-    fs::write(dir.path().join("digest"), digest).unwrap();
+    fs::write(dir.path().join("digest"), Sha256::digest(b"message")).unwrap();
     for (algorithm, option, sign) in [
         ("EC", "ec_paramgen_curve:P-256", ["pkeyutl", "-sign"].as_slice()),
         ("EC", "ec_paramgen_curve:P-384", &["dgst", "-sha384"]),
@@ -579,12 +587,12 @@ fn keys_of_each_algorithm_prove_possession_by_a_signature() {
             _ => openssl.args(["-inkey", "key", "-in", "digest"]),
         };
         let signature = openssl.output().unwrap().stdout;
-        key.verify_digest(&digest, &signature).unwrap();
-        key.verify_digest(&[0x5b; 32], &signature).unwrap_err();
+        key.verify(b"message", &signature).unwrap();
+        key.verify(b"another", &signature).unwrap_err();
         let mut wrong = signature.clone();
         *wrong.last_mut().unwrap() ^= 1;
-        key.verify_digest(&digest, &wrong).unwrap_err();
-        key.verify_digest(&digest, b"").unwrap_err();
+        key.verify(b"message", &wrong).unwrap_err();
+        key.verify(b"message", b"").unwrap_err();
     }
 }
 

@@ -6,8 +6,9 @@ use const_oid::ObjectIdentifier;
 use const_oid::db::rfc4519::{COMMON_NAME, ORGANIZATION_NAME};
 use der::asn1::Ia5String;
 use der::{Decode, Encode};
+use ecc::SigningKey;
 use p256::PublicKey;
-use p256::ecdsa::{DerSignature, SigningKey};
+use p256::ecdsa::DerSignature;
 use pkcs8::DecodePublicKey;
 use rustls_pki_types::{
     CertificateDer, PrivatePkcs8KeyDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime,

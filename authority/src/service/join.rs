@@ -135,16 +135,16 @@ impl Candidate {
 }
 
 impl Proven {
-    /// The join key as the key to certify. Checks its signature of `digest`, which is different in each join.
+    /// The join key as the key to certify. Checks its signature of `message`, which is different in each join.
     pub(crate) fn join_key(
         &self,
-        digest: &[u8; 32],
+        message: &[u8],
         signature: &[u8],
     ) -> Result<KeyToCertify, Refusal> {
         let AppraisedKey::JoinKey(key) = self.appraisal.key() else {
             return Err(Refusal::new(Code::Internal, "the TPM was proven by another key"));
         };
-        key.verify(digest, signature).map_err(|_| {
+        key.verify(message, signature).map_err(|_| {
             Refusal::new(Code::SignatureWrong, "the join key has not signed this join")
         })?;
         let key = SubjectKey::from(key.verifying_key());

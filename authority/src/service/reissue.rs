@@ -33,8 +33,8 @@ pub(crate) struct Issue {
 pub(crate) struct CertificationRequest {
     /// SubjectPublicKeyInfo, DER.
     pub(crate) public_key: Vec<u8>,
-    /// What its holder has signed: a SHA-256 digest that is different on each connection.
-    pub(crate) digest: [u8; 32],
+    /// What its holder has signed; it is different on each connection.
+    pub(crate) message: Vec<u8>,
     /// The signature, as in X.509 certificates.
     pub(crate) signature: Vec<u8>,
 }
@@ -161,7 +161,7 @@ impl CertificationRequest {
         let key = SubjectKey::from_spki(&self.public_key);
         let key = key.map_err(Refusal::because(Code::KeyMalformed))?;
         let unproven = |_| Refusal::new(Code::KeyUnproven, "the key has not signed this request");
-        key.verify_digest(&self.digest, &self.signature).map_err(unproven)?;
+        key.verify(&self.message, &self.signature).map_err(unproven)?;
         Ok(key)
     }
 }

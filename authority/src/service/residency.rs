@@ -152,17 +152,17 @@ impl Candidate {
         &self.challenge
     }
 
-    /// Checks that the TPM with this EK holds the key, by `verify`, and that the key has signed `digest`, which is different for
+    /// Checks that the TPM with this EK holds the key, by `verify`, and that the key has signed `message`, which is different for
     /// each proof.
     pub(crate) fn check(
         self,
         verify: impl FnOnce(&Challenge) -> Result<(), &'static str>,
-        digest: &[u8; 32],
+        message: &[u8],
         signature: &[u8],
     ) -> Result<ProvenClaim, Refusal> {
         let Self { key, challenge, ek, service } = self;
         verify(&challenge).map_err(Refusal::because(Code::AnswerWrong))?;
-        key.verify(digest, signature).map_err(|_| {
+        key.verify(message, signature).map_err(|_| {
             Refusal::new(Code::SignatureWrong, "the service's key has not signed this proof")
         })?;
         Ok(ProvenClaim { public_key_hash: key_hash(&key.spki_der()), ek, service })

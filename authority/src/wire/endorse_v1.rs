@@ -63,7 +63,7 @@ async fn ceremony(join: &mut Join, host: &mut Host) -> Result<JoinResponse, Refu
         let mac = transcript.verify_mac(secret.expose(), &answer.mac);
         mac.map_err(|_| "the MAC was not computed with the credential's secret")
     })?;
-    let key = proven.join_key(&transcript.signing_digest(), &answer.signature)?;
+    let key = proven.join_key(&transcript.signed_message(), &answer.signature)?;
     let grant = join.grant(&proven, &Ok(key), &Ok(ttl)).await?;
     Ok(JoinResponse { step: Some(Response::Result(grant.into())) })
 }

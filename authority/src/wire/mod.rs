@@ -12,7 +12,7 @@ pub(crate) mod workload;
 
 use std::sync::Arc;
 
-use proto::transcript::issue_digest;
+use proto::transcript::issue_message;
 
 use crate::issue::Ttl;
 use crate::service::call::{Call, CallRequest};
@@ -44,7 +44,7 @@ fn certification_request(
     signature: Vec<u8>,
     exporter: &[u8; 32],
 ) -> CertificationRequest {
-    CertificationRequest { digest: issue_digest(exporter, &public_key), public_key, signature }
+    CertificationRequest { message: issue_message(exporter, &public_key), public_key, signature }
 }
 
 /// A lifetime that is asked for.

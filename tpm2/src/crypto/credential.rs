@@ -6,7 +6,7 @@ use super::cfb::Aes;
 use super::protection::protect;
 #[cfg(feature = "getrandom")]
 use super::random;
-use super::{HashAlg, Label, NoRandomness, SharingError, share_secret_with};
+use super::{HashAlg, Label, NoRandomness, Shared, SharingError, share_secret_with};
 use crate::types::{Digest, EncryptedSecret, Id, IdObject, NameBuf, Owned, Public, SymDefObject};
 use crate::wire::{TooLong, Writer};
 
@@ -108,13 +108,25 @@ pub fn make_credential_with(
     secret: &[u8],
     random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
 ) -> Result<Credential, CredentialError> {
-    let cipher = match key.id {
-        Id::Rsa(rsa) => rsa.symmetric,
-        Id::Ecc(ecc) => ecc.symmetric,
-        _ => Err(SharingError::KeyType)?,
-    };
-    let aes = Aes::try_from(cipher).map_err(|_| CredentialError::Cipher(cipher))?;
-    let shared = share_secret_with(key, Label::Identity, random)?;
+    // A key that cannot protect a credential is refused before anything is computed.
+    cipher(key)?;
+    make_credential_by(key, object, secret, &share_secret_with(key, Label::Identity, random)?)
+}
+
+/// What `TPM2_MakeCredential` does, without a TPM, with a seed that is shared already: by [`share_secret_with`] or
+/// [`share_secret_by_ecdh`] with this key and [`Label::Identity`]. A seed is for one credential.
+///
+/// [`share_secret_by_ecdh`]: super::share_secret_by_ecdh
+///
+/// # Errors
+/// See [`CredentialError`].
+pub fn make_credential_by(
+    key: &Public<'_>,
+    object: &NameBuf,
+    secret: &[u8],
+    shared: &Shared,
+) -> Result<Credential, CredentialError> {
+    let aes = cipher(key)?;
     let hash = HashAlg::try_from(key.name_alg).map_err(|_| SharingError::NameAlg(key.name_alg))?;
     if secret.len() > hash.digest_len() {
         return Err(CredentialError::TooLong);
@@ -134,4 +146,14 @@ pub fn make_credential_with(
     writer.put(identity).map_err(|_| CredentialError::TooLong)?;
     let blob = IdObject::new(writer.into_written()).map_err(|_| CredentialError::TooLong)?;
     Credential::new(blob, shared.encrypted()).map_err(|_| CredentialError::TooLong)
+}
+
+/// The cipher of a key.
+fn cipher(key: &Public<'_>) -> Result<Aes, CredentialError> {
+    let cipher = match key.id {
+        Id::Rsa(rsa) => rsa.symmetric,
+        Id::Ecc(ecc) => ecc.symmetric,
+        _ => Err(SharingError::KeyType)?,
+    };
+    Aes::try_from(cipher).map_err(|_| CredentialError::Cipher(cipher))
 }

@@ -17,7 +17,7 @@ mod spki;
 pub use convert::ConversionError;
 #[cfg(feature = "getrandom")]
 pub use credential::make_credential;
-pub use credential::{Credential, CredentialError, make_credential_with};
+pub use credential::{Credential, CredentialError, make_credential_by, make_credential_with};
 #[cfg(feature = "getrandom")]
 pub use duplicate::duplicate;
 pub use duplicate::{Duplicate, DuplicateError, duplicate_with};
@@ -29,7 +29,7 @@ pub use name::{NameError, nv_name, object_name, qualified_name};
 pub use policy::{PolicyDigest, PolicyError, policy_approval, signed_authorization};
 #[cfg(feature = "getrandom")]
 pub use sharing::share_secret;
-pub use sharing::{Label, Shared, SharingError, share_secret_with};
+pub use sharing::{Label, Shared, SharingError, share_secret_by_ecdh, share_secret_with};
 
 /// Fills `octets` from the operating system.
 ///

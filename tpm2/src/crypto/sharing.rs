@@ -129,13 +129,13 @@ pub fn share_secret_with(
         #[cfg(not(feature = "rsa"))]
         Id::Rsa(_) => Err(SharingError::Feature("rsa")),
         Id::Ecc(ecc) => match ecc.curve {
-            Curve::NIST_P256 => by_ecc::<p256::NistP256>(&ecc, hash, label, random),
+            Curve::NIST_P256 => by_ecc::<p256::NistP256>(key, &ecc, label, random),
             #[cfg(feature = "p384")]
-            Curve::NIST_P384 => by_ecc::<p384::NistP384>(&ecc, hash, label, random),
+            Curve::NIST_P384 => by_ecc::<p384::NistP384>(key, &ecc, label, random),
             #[cfg(not(feature = "p384"))]
             Curve::NIST_P384 => Err(SharingError::Feature("p384")),
             #[cfg(feature = "p521")]
-            Curve::NIST_P521 => by_ecc::<p521::NistP521>(&ecc, hash, label, random),
+            Curve::NIST_P521 => by_ecc::<p521::NistP521>(key, &ecc, label, random),
             #[cfg(not(feature = "p521"))]
             Curve::NIST_P521 => Err(SharingError::Feature("p521")),
             _ => Err(SharingError::KeyType),
@@ -144,10 +144,39 @@ pub fn share_secret_with(
     }
 }
 
-/// One-pass ECDH: an ephemeral key on the key's curve, KDFe over the x-coordinates. Part 1 annex C.6.1.
+/// The secret that follows from an ECDH with the key of a TPM that was computed elsewhere: `point` is the ephemeral public key, and
+/// `z` the x-coordinate on which both sides agree, both at the size of the curve's field. Part 1 annex C.6.1.
+///
+/// The ephemeral private key has to be fresh and unpredictable, and must not be used again.
+///
+/// # Errors
+/// See [`SharingError`]; [`SharingError::Key`] also if a coordinate has another size.
+pub fn share_secret_by_ecdh(
+    key: &Public<'_>,
+    label: Label,
+    point: &EccPoint<'_>,
+    z: &[u8],
+) -> Result<Shared, SharingError> {
+    let hash = HashAlg::try_from(key.name_alg).map_err(|_| SharingError::NameAlg(key.name_alg))?;
+    let Id::Ecc(ecc) = key.id else { return Err(SharingError::KeyType) };
+    let field = ecc.curve.field_len().ok_or(SharingError::KeyType)?;
+    if [point.x.octets(), point.y.octets(), z].iter().any(|number| number.len() != field) {
+        return Err(SharingError::Key);
+    }
+    let x = padded(ecc.unique.x, field).ok_or(SharingError::Key)?;
+    let secret = kdfe(hash, z, label.octets(), point.x.octets(), x.octets(), hash.bits())
+        .map_err(|_| SharingError::KeyType)?;
+    let mut octets = [0; 512];
+    let mut writer = Writer::new(&mut octets);
+    writer.write(point).map_err(|_| SharingError::Key)?;
+    let encrypted = Owned::new(writer.into_written()).ok_or(SharingError::Key)?;
+    Ok(Shared { secret, encrypted })
+}
+
+/// One-pass ECDH with an ephemeral key on the key's curve.
 fn by_ecc<C>(
-    key: &EccPublic<'_>,
-    hash: HashAlg,
+    key: &Public<'_>,
+    ecc: &EccPublic<'_>,
     label: Label,
     random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
 ) -> Result<Shared, SharingError>
@@ -156,9 +185,9 @@ where
     AffinePoint<C>: FromSec1Point<C> + ToSec1Point<C>,
     FieldBytesSize<C>: ModulusSize,
 {
-    let field = key.curve.field_len().ok_or(SharingError::KeyType)?;
-    let x = padded(key.unique.x, field).ok_or(SharingError::Key)?;
-    let y = padded(key.unique.y, field).ok_or(SharingError::Key)?;
+    let field = ecc.curve.field_len().ok_or(SharingError::KeyType)?;
+    let x = padded(ecc.unique.x, field).ok_or(SharingError::Key)?;
+    let y = padded(ecc.unique.y, field).ok_or(SharingError::Key)?;
     let point = Owned::<133>::concat(&[&[4], x.octets(), y.octets()]).ok_or(SharingError::Key)?;
     let public = PublicKey::<C>::from_sec1_bytes(point.octets()).map_err(|_| SharingError::Key)?;
 
@@ -169,17 +198,9 @@ where
     );
     let ours = ephemeral.public_key().to_sec1_point(false);
     let (ours_x, ours_y) = (ours.x().ok_or(SharingError::Key)?, ours.y().ok_or(SharingError::Key)?);
-    let secret = kdfe(hash, z.raw_secret_bytes(), label.octets(), ours_x, x.octets(), hash.bits())
-        .map_err(|_| SharingError::KeyType)?;
-
-    let mut octets = [0; 512];
-    let mut writer = Writer::new(&mut octets);
     let fits = |x| EccParameter::new(x).map_err(|_| SharingError::Key);
-    writer
-        .write(&EccPoint { x: fits(ours_x)?, y: fits(ours_y)? })
-        .map_err(|_| SharingError::Key)?;
-    let encrypted = Owned::new(writer.into_written()).ok_or(SharingError::Key)?;
-    Ok(Shared { secret, encrypted })
+    let ours = EccPoint { x: fits(ours_x)?, y: fits(ours_y)? };
+    share_secret_by_ecdh(key, label, &ours, z.raw_secret_bytes())
 }
 
 /// Octets of a coordinate on P-521, whose scalars have 521 bits and not 528.

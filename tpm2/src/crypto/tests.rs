@@ -3,7 +3,7 @@ use std::string::{String, ToString as _};
 use std::vec::Vec;
 
 use super::*;
-use crate::types::{Alg, AsymScheme, HashScheme, NameBuf, Public};
+use crate::types::{Alg, AsymScheme, EccParameter, EccPoint, HashScheme, NameBuf, Public};
 use crate::wire::Unmarshal;
 
 pub(crate) fn hex(text: &str) -> Vec<u8> {
@@ -109,6 +109,27 @@ fn credentials_for_ecc_keys_are_octet_for_octet_those_that_a_tpm_opened() {
             made.secret().octets(),
             [sized(vector.point[0]), sized(vector.point[1])].concat()
         );
+    }
+}
+
+#[test]
+fn seed_of_an_ecdh_that_was_computed_elsewhere_gives_the_same_credential() {
+    let vector = p256();
+    let ek = hex(&vector.ek);
+    let ek = Public::from_bytes(&ek).unwrap();
+    let name = NameBuf::new(&hex(OBJECT_NAME)).unwrap();
+    let (x, y) = (hex(vector.point[0]), hex(vector.point[1]));
+    let coordinate = |octets| EccParameter::new(octets).unwrap();
+    let point = EccPoint { x: coordinate(&x), y: coordinate(&y) };
+    let z = hex("bb6c2e93d83e2b752813cde4e90e3a8846e1200a62ff448894d93388850db290");
+    let shared = share_secret_by_ecdh(&ek, Label::Identity, &point, &z).unwrap();
+    let made = make_credential_by(&ek, &name, &hex(SECRET), &shared).unwrap();
+    assert!(made.blob().octets().ends_with(&hex(vector.identity)));
+    assert!(made.secret().octets().ends_with(&y));
+    let short = EccPoint { x: coordinate(&x[1..]), ..point };
+    for (point, z) in [(&short, &z[..]), (&point, &z[1..]), (&point, &[])] {
+        let refused = share_secret_by_ecdh(&ek, Label::Identity, point, z);
+        assert!(matches!(refused, Err(SharingError::Key)));
     }
 }
 

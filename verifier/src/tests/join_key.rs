@@ -212,23 +212,23 @@ fn nothing_missing_nothing_left_over() {
 fn signatures_of_the_key() {
     let key = JoinKey::appraise(&Area::new("join").bytes()).unwrap();
     let signing = SigningKey::from_slice(&noise("join", 32)).unwrap();
-    let digest: [u8; 32] = Sha256::digest(b"transcript").into();
-    let signature: p256::ecdsa::Signature = signing.sign_prehash(&digest).unwrap();
+    let message = b"transcript";
+    let signature: p256::ecdsa::Signature = signing.sign_prehash(&Sha256::digest(message)).unwrap();
     let signature = signature.to_der();
-    assert_eq!(key.verify(&digest, signature.as_bytes()), Ok(()));
+    assert_eq!(key.verify(message, signature.as_bytes()), Ok(()));
     assert_eq!(Ca::new("join").sign(b"transcript"), signature.as_bytes());
     let other = JoinKey::appraise(&Area::new("other").bytes()).unwrap();
-    assert!(other.verify(&digest, signature.as_bytes()).is_err());
-    assert!(key.verify(&[0; 32], signature.as_bytes()).is_err());
+    assert!(other.verify(message, signature.as_bytes()).is_err());
+    assert!(key.verify(b"another", signature.as_bytes()).is_err());
     for end in 0..signature.len() {
-        assert!(key.verify(&digest, &signature.as_bytes()[..end]).is_err());
+        assert!(key.verify(message, &signature.as_bytes()[..end]).is_err());
     }
     for position in 0..signature.len() {
         let mut changed = signature.as_bytes().to_vec();
         changed[position] ^= 0x01;
-        assert!(key.verify(&digest, &changed).is_err(), "{position}");
+        assert!(key.verify(message, &changed).is_err(), "{position}");
     }
     let zero = [0x30, 0x06, 0x02, 0x01, 0x00, 0x02, 0x01, 0x00];
-    assert!(key.verify(&digest, &zero).is_err());
-    assert!(key.verify(&digest, &[signature.as_bytes(), &[0]].concat()).is_err());
+    assert!(key.verify(message, &zero).is_err());
+    assert!(key.verify(message, &[signature.as_bytes(), &[0]].concat()).is_err());
 }

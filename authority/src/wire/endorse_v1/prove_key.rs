@@ -54,7 +54,7 @@ async fn prove(proof: &mut KeyProof, host: &mut Host) -> Result<Option<ProvenCla
         let verified = transcript.verify_mac(challenge.secret().expose(), &mac);
         verified.map_err(|_| "the MAC was not computed with the credential's secret")
     };
-    candidate.check(verify, &transcript.signing_digest(), &signature).map(Some)
+    candidate.check(verify, &transcript.signed_message(), &signature).map(Some)
 }
 
 impl Host {
