@@ -14,6 +14,7 @@
 //! store: {type: postgresql, url: "postgresql://endorse@db.example.com/endorse", ca_file: /etc/endorse/db-ca.pem}
 //! bundle_endpoint: {listen: "0.0.0.0:8443", profile: https_spiffe}
 //! audit: {retention: {age: 365d, size: 10GiB}}
+//! cryptography: automatic
 //! log: {format: json, level: info}
 //! ```
 
@@ -80,6 +81,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// What is done with the log of the authority.
     pub audit: AuditSettings,
+    /// Who computes signatures and elliptic curves.
+    pub cryptography: Cryptography,
     /// How logs are written, if the file says so.
     pub log_format: Option<LogFormat>,
     /// How much is logged, where the environment says nothing.
@@ -99,6 +102,21 @@ impl Default for TeleportServices {
     fn default() -> Self {
         Self { join: true, legacy_join: true }
     }
+}
+
+/// Who computes signatures and elliptic curves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cryptography {
+    /// With special instructions, if the processor has them at the start.
+    #[default]
+    Automatic,
+    /// With instructions that every processor has.
+    Portable,
+}
+
+impl Cryptography {
+    /// As the file has them.
+    const NAMES: [(&str, Self); 2] = [("automatic", Self::Automatic), ("portable", Self::Portable)];
 }
 
 /// How long a join may take: from a second to ten minutes.
@@ -172,6 +190,7 @@ impl Settings {
             bundle_endpoint: file.bundle_endpoint,
             audit: file.audit,
             store: file.store,
+            cryptography: file.cryptography.unwrap_or_default(),
             log_format: file.log_format,
             log_levels: file.log_levels.unwrap_or_default(),
         })

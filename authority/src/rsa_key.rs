@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use ecc::Implementation;
 use verifier::{EkPublicKey, KeyError, RsaKey};
 use zeroize::Zeroizing;
 
@@ -43,6 +44,8 @@ pub enum RsaScheme {
 pub enum RsaKeyError {
     /// This processor has not the instructions.
     Processor,
+    /// Instructions that not every processor has are not to be used.
+    Portable,
     /// It is malformed, or has more than two primes.
     Malformed,
     /// Its public key is refused.
@@ -51,12 +54,16 @@ pub enum RsaKeyError {
     Failed,
 }
 
-/// Whether this processor can compute with RSA private keys.
+/// Whether this program may compute with RSA private keys on this processor.
 ///
 /// # Errors
-/// It cannot.
+/// It cannot, or may not.
 pub fn check_processor() -> Result<(), RsaKeyError> {
-    if Private::is_supported() { Ok(()) } else { Err(RsaKeyError::Processor) }
+    match (Private::is_supported(), ecc::implementation()) {
+        (false, _) => Err(RsaKeyError::Processor),
+        (true, Implementation::RustCrypto) => Err(RsaKeyError::Portable),
+        (true, Implementation::Graviola) => Ok(()),
+    }
 }
 
 impl RsaSigningKey {
@@ -132,6 +139,9 @@ impl fmt::Display for RsaKeyError {
             Self::Processor => f.write_str(
                 "this processor cannot sign with RSA keys: on x86-64 it needs ADX, AES, AVX2, BMI1 and PCLMULQDQ (Intel \
                  Broadwell, AMD Zen or later), on ARM64 the AES, SHA-2 and PMULL instructions",
+            ),
+            Self::Portable => f.write_str(
+                "RSA keys sign only with instructions that not every processor has, and the configuration says `cryptography: portable`",
             ),
             Self::Malformed => f.write_str("it is no RSA key with two primes, or it is damaged"),
             Self::Public(cause) => cause.fmt(f),

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::assemble::{Parts, assemble};
 use crate::cluster::{Origin, keyring_failure};
-use crate::config::Settings;
+use crate::config::{Cryptography, Settings};
 use crate::keyring::{KeyringError, NO_RECOVERY_KEY};
 use crate::server::raise_open_files;
 use crate::service::Authority;
@@ -22,7 +22,11 @@ use crate::service::Authority;
 const STORE_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
-    // Before anything else, so that no signal is missed.
+    // Before any key is read, since that decides who computes.
+    if settings.cryptography == Cryptography::Portable {
+        ecc::refuse_graviola().map_err(Failure::bug)?;
+    }
+    // So that no signal is missed.
     let signals = Signals::new().map_err(|cause| Failure::io(&cause, "cannot wait for signals"))?;
     raise_open_files();
     let directory = settings.data_dir.clone();
@@ -34,7 +38,8 @@ pub(super) async fn start(settings: Settings) -> Result<(), Failure> {
     if assembled.origin == Origin::Created {
         info!(cluster = %name, data_dir = %directory.display(), "new cluster");
     }
-    info!(cluster = %name, listen = %address, ca_pin = %pin, "authority started");
+    let cryptography = ecc::implementation();
+    info!(cluster = %name, listen = %address, ca_pin = %pin, %cryptography, "authority started");
     let public_names = authority.public_names.warnings(authority.clock.now());
     for warning in name.warning().into_iter().chain(public_names) {
         warn!("{warning}");

@@ -14,6 +14,9 @@ pub(super) async fn status(data: DataDir) -> Result<(), Failure> {
     let status = authority.status(StatusRequest {}).await.map_err(|cause| refused(&cause))?;
     let status = status.into_inner();
     let mut text = format!("Cluster  {}\nVersion  {}\n", status.cluster, status.version);
+    if !status.cryptography.is_empty() {
+        text.push_str(&format!("Crypto   {}\n", status.cryptography));
+    }
     for pin in status.ca_pins {
         text.push_str(&format!("CA pin   {pin}\n"));
     }

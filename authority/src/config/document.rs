@@ -13,7 +13,7 @@ use super::bundle::{self, BUNDLE_ENDPOINT, BundleEndpoint};
 use super::jwt::{self, JWT};
 use super::public::{self, KEYPAIR, Public};
 use super::store::{self, STORE, StoreSettings};
-use super::{EkPolicy, JoinTimeout, Leniency, Switch, TeleportSwitches};
+use super::{Cryptography, EkPolicy, JoinTimeout, Leniency, Switch, TeleportSwitches};
 use crate::issue::{ClusterName, JwtSettings};
 use crate::log::Levels;
 
@@ -46,6 +46,11 @@ const TOP: Keys = Keys {
         ),
         ("store", "where the records are kept (default: in the data directory); see below"),
         ("audit", "how the log of the authority's decisions is kept; see below"),
+        (
+            "cryptography",
+            "who computes signatures and elliptic curves: `automatic` (default), with the instructions of this processor where it has \
+             them, or `portable`, for a machine that may be moved to an older processor while it runs",
+        ),
         ("log", "what is logged, and how; see below"),
     ],
     refused: &[],
@@ -117,6 +122,7 @@ pub(super) struct Document {
     pub(super) bundle_endpoint: Option<BundleEndpoint>,
     pub(super) store: StoreSettings,
     pub(super) audit: AuditSettings,
+    pub(super) cryptography: Option<Cryptography>,
     pub(super) log_format: Option<LogFormat>,
     pub(super) log_levels: Option<Levels>,
 }
@@ -155,6 +161,7 @@ impl Document {
             bundle_endpoint: bundle::endpoint(&top, source),
             store: store::store(&top, source).unwrap_or_default(),
             audit: audit::audit(&top, source),
+            cryptography: top.word("cryptography", &Cryptography::NAMES).value(),
             log_format: log.as_ref().and_then(|log| log.word("format", &LogFormat::NAMES).value()),
             log_levels: log.as_ref().and_then(|log| levels(log, source)),
         })

@@ -53,6 +53,9 @@ fn flags_override_the_file() {
     assert_eq!(all.cluster_name.as_ref().unwrap().as_str(), "one");
     assert_eq!(all.join_timeout, Duration::from_secs(120));
     assert_eq!(all.diag_addr.unwrap().port(), 9);
+    assert_eq!(all.cryptography, Cryptography::Automatic);
+    let portable = settings("cryptography: portable\n", &[]).unwrap();
+    assert_eq!(portable.cryptography, Cryptography::Portable);
     assert_eq!((all.log_format, all.log_levels), (Some(LogFormat::Json), levels("debug")));
     let flags = ["--listen", "127.0.0.1:2", "--data-dir", "/b", "--join-timeout", "5s"];
     let over = settings(yaml, &flags).unwrap();

@@ -24,6 +24,8 @@ pub(crate) struct Admin(pub(crate) Arc<Authority>);
 pub(crate) struct Overview {
     pub(crate) cluster: ClusterName,
     pub(crate) version: &'static str,
+    /// Who computes signatures and elliptic curves.
+    pub(crate) cryptography: ecc::Implementation,
     /// Of each X.509 CA that hosts are to trust; the one that signs is the first.
     pub(crate) ca_pins: Vec<CaPin>,
     pub(crate) warnings: Vec<String>,
@@ -109,6 +111,7 @@ impl Admin {
         Ok(Overview {
             cluster: self.0.issuer.cluster().clone(),
             version: env!("CARGO_PKG_VERSION"),
+            cryptography: ecc::implementation(),
             ca_pins: keys.x509.trusted().map(pin).collect::<Result<_, _>>()?,
             warnings: self.0.warnings().await,
             authorities: self.sharing().await?,

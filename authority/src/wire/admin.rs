@@ -69,6 +69,7 @@ impl AdminService for Operators {
         Ok(Response::new(StatusResponse {
             cluster: overview.cluster.to_string(),
             version: overview.version.to_owned(),
+            cryptography: overview.cryptography.to_string(),
             ca_pins: overview.ca_pins.iter().map(ToString::to_string).collect(),
             warnings: overview.warnings,
             authorities: overview.authorities.into_iter().map(wire_authority).collect(),

@@ -2197,6 +2197,9 @@ pub struct StatusResponse {
     /// Since when there is a recovery key, RFC 3339. Empty: there is none.
     #[prost(string, tag = "6")]
     pub recovery_since: ::prost::alloc::string::String,
+    /// The library that computes signatures and elliptic curves.
+    #[prost(string, tag = "7")]
+    pub cryptography: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Authority {
