@@ -8,12 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::choice::{Implementation, implementation};
 use crate::fast;
-
-/// Bytes of a point on P-256, uncompressed.
-pub const P256_POINT: usize = 65;
-
-/// The x-coordinate that both sides have computed. Wiped when it is dropped.
-pub type Shared = Zeroizing<[u8; 32]>;
+use crate::types::{P256_POINT, Shared};
 
 /// A private key on P-256 for one agreement.
 pub struct P256Ephemeral(P256);

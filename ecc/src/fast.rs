@@ -9,8 +9,7 @@ use graviola::signing::ecdsa;
 use signature::Error;
 use zeroize::Zeroizing;
 
-use crate::agreement::{P256_POINT, Shared};
-use crate::verification::{Curve, Hash, VerifyingKey};
+use crate::types::{Curve, Hash, P256_POINT, Shared, VerifyingKey};
 
 pub(crate) fn is_supported() -> bool {
     graviola::util::is_cpu_supported()

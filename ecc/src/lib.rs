@@ -10,6 +10,7 @@
 mod agreement;
 mod choice;
 mod signing;
+mod types;
 mod verification;
 
 #[cfg(all(feature = "graviola", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -18,10 +19,11 @@ mod fast;
 #[path = "none.rs"]
 mod fast;
 
-pub use agreement::{P256_POINT, P256Ephemeral, Shared, X25519Ephemeral};
+pub use agreement::{P256Ephemeral, X25519Ephemeral};
 pub use choice::{Decided, Implementation, implementation, refuse_graviola};
 pub use signing::SigningKey;
-pub use verification::{Curve, Hash, VerifyingKey, verify_digest};
+pub use types::{Curve, Hash, P256_POINT, Shared, VerifyingKey};
+pub use verification::verify_digest;
 
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,7 @@ use p256::SecretKey;
 use p256::ecdsa::Signature;
 use signature::Error;
 
-use crate::agreement::{P256_POINT, Shared};
-use crate::verification::VerifyingKey;
+use crate::types::{P256_POINT, Shared, VerifyingKey};
 
 pub(crate) fn is_supported() -> bool {
     false

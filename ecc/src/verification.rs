@@ -6,37 +6,7 @@ use signature::hazmat::PrehashVerifier;
 
 use crate::choice::{Implementation, implementation};
 use crate::fast;
-
-/// A curve of SEC 2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Curve {
-    /// secp256r1.
-    P256,
-    /// secp384r1.
-    P384,
-}
-
-/// A hash of FIPS 180-4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hash {
-    /// SHA-256.
-    Sha256,
-    /// SHA-384.
-    Sha384,
-    /// SHA-512.
-    Sha512,
-}
-
-/// Whose signature it should be, and of which kind.
-#[derive(Debug, Clone, Copy)]
-pub struct VerifyingKey<'a> {
-    /// The curve of the key.
-    pub curve: Curve,
-    /// What the message is hashed with.
-    pub hash: Hash,
-    /// The key, in an encoding of SEC 1 section 2.3.3.
-    pub point: &'a [u8],
-}
+use crate::types::{Curve, Hash, VerifyingKey};
 
 impl VerifyingKey<'_> {
     /// Verifies a signature, which is r and s, each at the size of the field.
