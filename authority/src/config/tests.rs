@@ -227,7 +227,7 @@ fn keys_without_a_value_have_their_default() {
     let empty = "data_dir:\nlisten: ~\npublic_addr:\nhttps_keypairs: ~\ncluster_name: null\njoin_timeout:\ndiag_addr:\n\
                  ek_certificates:\n  expired:\n  sha1:\nteleport:\n  join:\n  legacy_join:\njwt:\n  algorithm:\n  \
                  issuer:\nbundle_endpoint:\nstore:\n  type:\n  url:\n  password_file:\n  \
-                 ca_file:\n  certificate_file:\n  key_file:\n  channel_binding:\n  tls:\naudit:\n  retention:\n    age:\n    size:\nlog:\n  format:\n  level:\n";
+                 ca_file:\n  certificate_file:\n  key_file:\n  channel_binding:\n  tls:\naudit:\n  retention:\n    age:\n    size:\ncryptography:\nlog:\n  format:\n  level:\n";
     assert!(keys.iter().all(|key| empty.contains(&format!("{key}:"))), "{keys:?}");
     let default = Settings::new(&Start::default()).unwrap();
     for yaml in [empty, "", "\u{feff}", "# nothing\n", "ek_certificates:\nlog:\n", "{}"] {
