@@ -18,6 +18,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::ceremony::JoinAttempt;
 use crate::config::{self, ServiceName};
 use crate::credential::identity::Identity;
 use crate::deliver::destination::{Change, Directory, FileSet, Manifest, Notices, Writer};
@@ -31,6 +32,9 @@ const RELOAD_MARK: &str = "reload-due-";
 
 /// The start of the name of a file with a service's key in the TPM.
 const TPM_KEY: &str = "tpm-key-";
+
+/// The join that was begun last.
+const JOIN: &str = "join.json";
 
 /// What was written to each destination, and to this directory.
 const MANIFESTS: &str = "manifests.json";
@@ -204,6 +208,25 @@ impl Storage {
         self.replace(&path, json.as_bytes()).map_err(|cause| Failure::io(&cause, path.display()))
     }
 
+    /// The join to make: a new one, or that which was begun and did not lead to `stored`, the identity that the agent has. It is on the
+    /// disk before the authority hears of it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn join_attempt(&self, stored: Option<&Identity>) -> Result<JoinAttempt, Failure> {
+        let path = self.writer.path().join(JOIN);
+        let begun = read_bounded(&path).ok();
+        let begun: Option<JoinAttempt> = begun.and_then(|json| serde_json::from_slice(&json).ok());
+        let unique = stored.and_then(|identity| identity.join_key().ok()).map(|key| key.unique);
+        if let Some(begun) = begun.filter(|begun| Some(begun.unique) != unique) {
+            return Ok(begun);
+        }
+        let attempt = JoinAttempt::new()?;
+        let json = serde_json::to_vec(&attempt).map_err(Failure::bug)?;
+        self.replace(&path, &json).map_err(|cause| Failure::io(&cause, path.display()))?;
+        Ok(attempt)
+    }
+
     /// The stored key of a service in the TPM, which only the TPM can read.
     ///
     /// # Errors
@@ -249,10 +272,12 @@ impl Storage {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
             _ => {}
         }
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
+        let written = write_new(&new, content).and_then(|()| fs::rename(&new, path));
+        if written.is_err() {
+            // On a full disk, a part of it is there.
+            let _ = fs::remove_file(&new);
+        }
+        written?;
         File::open(self.writer.path())?.sync_all()
     }
 
@@ -329,6 +354,12 @@ impl Storage {
     }
 }
 
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
 fn damaged(path: &Path, why: &dyn Display) -> Failure {
     let message = format!("{} is damaged: {why}", path.display());
     Failure::new(Exit::Data, message, "remove it and join again")
@@ -360,6 +391,24 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o770)).unwrap();
         assert_eq!(Storage::open(directory.path()).unwrap_err().exit, Exit::Permission);
+    }
+
+    #[test]
+    fn join_is_the_same_until_it_has_led_to_the_identity() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
+        let storage = Storage::open(directory.path()).unwrap();
+        let first = storage.join_attempt(None).unwrap();
+        assert_eq!(storage.join_attempt(None).unwrap(), first);
+        drop(storage);
+        let storage = Storage::open(directory.path()).unwrap();
+        let identity = Identity::with_unique(&first.unique);
+        let second = storage.join_attempt(Some(&identity)).unwrap();
+        assert!(second.id != first.id && second.unique != first.unique);
+        assert_eq!(storage.join_attempt(Some(&identity)).unwrap(), second);
+        // What cannot be read is begun again.
+        fs::write(directory.path().join(JOIN), "{").unwrap();
+        assert_ne!(storage.join_attempt(None).unwrap(), second);
     }
 
     #[test]

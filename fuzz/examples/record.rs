@@ -219,6 +219,7 @@ fn join(made: &Manufactured, name: &str, ca: &testkit::swtpm::Ca) -> Result<Cert
         agent_version: "0.1.0".into(),
         ttl_seconds: 0,
         ek_name_alg: 0,
+        join_id: vec![7; 16],
     };
     let by_certificate = || Ek::EkCertificate(certificate.der().to_vec());
     let inits = [

@@ -24,7 +24,7 @@ use crate::ceremony::channel::Channel;
 use crate::ceremony::client::hostname;
 use crate::ceremony::connection::{CallTime, Connection};
 use crate::ceremony::wording::{AUTHORITY, Wording};
-use crate::ceremony::{Granted, JoinParameters, SubjectForm};
+use crate::ceremony::{Granted, JoinAttempt, JoinParameters, SubjectForm};
 use crate::config::Protocol;
 use crate::credential::{Names, Unverified};
 use crate::tpm::attester::{Attester, JoinKey, KeysToMake, KnownEk};
@@ -49,20 +49,21 @@ struct Who {
     token: String,
     hostname: String,
     ttl: Duration,
+    /// Of the join.
+    id: [u8; 16],
 }
 
 impl EndorseV1 {
     /// Creates the join key in the TPM. This can take longer than an authority keeps an idle connection.
     pub(super) async fn prepare(tpm: &TpmThread, wanted: JoinParameters) -> Result<Self, Failure> {
-        let JoinParameters { token, choice, known, passwords, ttl, .. } = wanted;
-        let mut unique = [0; 32];
-        tpm2::crypto::random(&mut unique).map_err(Failure::bug)?;
+        let JoinParameters { token, choice, known, passwords, ttl, attempt, .. } = wanted;
+        let JoinAttempt { id, unique } = attempt;
         let by = passwords.clone();
         let prepare = move |tpm: &mut Tpm| {
             Attester::prepare(tpm, choice, known, &by, KeysToMake::only(&unique))
         };
         let attester = tpm.call(prepare).await?;
-        let who = Who { token, hostname: hostname(), ttl };
+        let who = Who { token, hostname: hostname(), ttl, id };
         Ok(Self { attester, who, passwords })
     }
 
@@ -221,6 +222,7 @@ fn init(attester: &Attester, who: &Who) -> JoinInit {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         ttl_seconds: seconds(who.ttl),
         ek_name_alg: attester.ek_name_alg().into(),
+        join_id: who.id.to_vec(),
     }
 }
 

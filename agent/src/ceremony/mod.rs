@@ -29,7 +29,9 @@ pub mod workloads;
 
 use std::time::Duration;
 
+use host::exit::Failure;
 use p256::ecdsa::VerifyingKey;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Protocol;
 use crate::credential::Unverified;
@@ -54,6 +56,30 @@ pub struct JoinParameters {
     pub protocol: Option<Protocol>,
     /// The attestation key to begin with, if the protocol has one.
     pub attestation_key: AkAlgorithm,
+    /// What makes a repeated join the same, if the protocol has that.
+    pub attempt: JoinAttempt,
+}
+
+/// A join, however often it is repeated because its result was lost: the authority makes one bot instance of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinAttempt {
+    /// What the authority knows it by.
+    pub id: [u8; 16],
+    /// The unique field of the join key's template.
+    pub unique: [u8; 32],
+}
+
+impl JoinAttempt {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The operating system has no random numbers.
+    pub fn new() -> Result<Self, Failure> {
+        let mut attempt = Self { id: [0; 16], unique: [0; 32] };
+        tpm2::crypto::random(&mut attempt.id).map_err(Failure::bug)?;
+        tpm2::crypto::random(&mut attempt.unique).map_err(Failure::bug)?;
+        Ok(attempt)
+    }
 }
 
 /// Issued credentials, and what the host must store to renew them.

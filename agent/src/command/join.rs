@@ -36,6 +36,7 @@ pub(crate) fn run(arguments: &Join) -> Result<(), Failure> {
         ttl: DEFAULT_TTL,
         protocol: client.protocol(stored.as_ref()),
         attestation_key: stored.as_ref().map(Identity::attestation_key).unwrap_or_default(),
+        attempt: storage.join_attempt(stored.as_ref())?,
     };
     let log = Log::new(LogFormat::Text, if arguments.debug { Level::Debug } else { Level::Info });
     let joined = block_on(client.join(&tpm, wanted))?;

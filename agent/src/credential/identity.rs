@@ -405,11 +405,9 @@ impl<'de> Deserialize<'de> for Octets {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn renewal_is_for_the_same_cluster_bot_and_instance() {
+impl Identity {
+    /// An identity of the host `c`, `b`, `i`, whose join key's template has this unique field.
+    pub(crate) fn with_unique(unique: &[u8]) -> Self {
         let text = ["authority", "token", "joined", "not_before", "not_after"];
         let mut json = serde_json::json!({
             "version": VERSION, "cluster": "c", "bot": "b", "instance": "i", "generation": 1,
@@ -418,7 +416,18 @@ mod tests {
             "ek_certificate": null, "unique": "", "join_key": ""},
         });
         text.iter().for_each(|name| json[name] = "".into());
-        let identity: Identity = serde_json::from_value(json).unwrap();
+        json["tpm"]["unique"] = Base64::encode_string(unique).into();
+        serde_json::from_value(json).expect("it has all fields")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewal_is_for_the_same_cluster_bot_and_instance() {
+        let identity = Identity::with_unique(&[]);
         let is_renewed_by = |[cluster, bot, instance]: [&str; 3]| {
             let [cluster, bot, instance] = [cluster, bot, instance].map(ToOwned::to_owned);
             identity.is_renewed_by(&Names { cluster, bot, instance, generation: 2 })

@@ -235,6 +235,14 @@ impl BotInstance {
         Self { kind: Kind::BotInstance, version: Version::V1, metadata, spec, status }
     }
 
+    /// The same instance with this ID.
+    #[must_use]
+    pub fn with_id(mut self, id: InstanceId) -> Self {
+        self.metadata.name = id.name();
+        self.spec.instance_id = id;
+        self
+    }
+
     /// What the host calls itself: at its join or renewal, or while it runs.
     pub fn hostname(&self) -> &str {
         let Self { status: BotInstanceStatus { hostname, heartbeat, .. }, .. } = self;
@@ -299,6 +307,11 @@ impl InstanceId {
 
     pub(crate) fn uuid(&self) -> Uuid {
         self.0
+    }
+
+    /// The one with these bytes, except those that say that they are not random.
+    pub fn chosen(bytes: [u8; 16]) -> Self {
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 
     #[expect(clippy::expect_used, reason = "a UUID starts with a hexadecimal digit")]

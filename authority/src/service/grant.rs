@@ -16,7 +16,7 @@ use super::refusal::{Code, Refusal};
 use crate::audit::Event;
 use crate::issue::{ClusterName, Credentials, Keys};
 use crate::resource::{Bot, BotInstance};
-use crate::store::{Basis, Recorded, StoreError};
+use crate::store::{Basis, Recorded, StoreError, Table};
 
 /// How often a call is judged again because a record that it depends on was changed.
 pub(super) const MAX_RETRIES: usize = 5;
@@ -88,7 +88,8 @@ impl Authority {
                 cluster: self.issuer.cluster().clone(),
                 cas: self.issuer.keyring().keys(),
             })),
-            Err(StoreError::Changed(..)) => Ok(None),
+            // The instance exists if the same join was granted meanwhile, on another connection.
+            Err(StoreError::Changed(..) | StoreError::Exists(Table::Instances, _)) => Ok(None),
             Err(cause) => Err(store_failed(cause)),
         }
     }

@@ -19,6 +19,7 @@ use super::allowance::Allowance;
 use super::caller::{Caller, key_hash};
 use super::checks::store_failed;
 use super::grant::{CheckedBot, Grant, MAX_RETRIES, PendingGrant, overtaken};
+use super::join_id::JoinId;
 use super::refusal::{Code, Refusal};
 use super::rejoin::rejoin;
 use super::request::{HostInfo, Parsed};
@@ -41,6 +42,8 @@ pub(crate) struct Join {
     attempt: Attempt,
     /// The instance that the host already is, if its join renews.
     caller: Option<Caller>,
+    /// What the host calls this join.
+    id: Option<JoinId>,
 }
 
 /// What a host claims about its TPM. Nothing in it is trusted.
@@ -170,7 +173,7 @@ impl JoinSnapshot {
 impl Join {
     pub(crate) fn new(authority: Arc<Authority>, peer: Peer) -> Self {
         let attempt = Attempt::from(peer.remote);
-        Self { authority, peer, attempt, caller: None }
+        Self { authority, peer, attempt, caller: None, id: None }
     }
 
     /// Takes the certificate of the connection, if there is one, as that of the instance to renew: for protocols in which hosts
@@ -180,6 +183,11 @@ impl Join {
             self.caller = Some(Caller::of(&self.peer, &self.authority)?);
         }
         Ok(())
+    }
+
+    /// Makes this join the same as others with this ID and the same keys.
+    pub(crate) fn set_id(&mut self, id: Option<JoinId>) {
+        self.id = id;
     }
 
     /// Counts this join as in progress until the value is dropped.
@@ -321,7 +329,7 @@ impl Join {
     ) -> Result<PendingGrant, Refusal> {
         let authority = Arc::clone(&self.authority);
         let now = authority.clock.now();
-        let (mut instance, before) = self.instance(&snapshot.token, ek, now).await?;
+        let (mut instance, before) = self.instance(&snapshot.token, ek, key, now).await?;
         let CheckedBot { bot, basis } = authority.check_bot_and_locks(&instance, now).await?;
         authority.check_token(&instance, now).await?;
         snapshot.check_unchanged(&basis)?;
@@ -353,6 +361,7 @@ impl Join {
         &mut self,
         token: &OpenToken,
         ek: ProvenEk,
+        key: &Parsed<KeyToCertify>,
         now: OffsetDateTime,
     ) -> Result<(BotInstance, Option<Recorded>), Refusal> {
         let (mut instance, before) = match &self.caller {
@@ -363,16 +372,38 @@ impl Join {
                 (again.instance, Some(again.before))
             }
             _ => {
-                let (bot, token) = (token.bot.clone(), token.name.clone());
-                let mut instance = BotInstance::joining(bot, token, ek, String::new(), now);
+                let (bot, name) = (token.bot.clone(), token.name.clone());
+                let mut instance = BotInstance::joining(bot, name, ek, String::new(), now);
                 instance.status.epoch = self.authority.epoch();
-                (instance, None)
+                match (self.id, key) {
+                    (Some(id), Ok(key)) => self.repeated(id, instance, key).await?,
+                    _ => (instance, None),
+                }
             }
         };
         let reported = |text: &Option<String>| text.clone().unwrap_or_default();
         instance.status.hostname = reported(&self.attempt.hostname);
         instance.status.agent_version = reported(&self.attempt.agent_version);
         Ok((instance, before))
+    }
+
+    /// The instance of the join with this ID: `new`, unless the join was granted before.
+    async fn repeated(
+        &self,
+        id: JoinId,
+        new: BotInstance,
+        key: &KeyToCertify,
+    ) -> Result<(BotInstance, Option<Recorded>), Refusal> {
+        let spki = key.key.to_spki().map_err(Refusal::because(Code::Internal))?;
+        let BotInstance { spec, status, .. } = &new;
+        let (bot, ek) = (&spec.bot_name, &status.ek.public_hash);
+        let id = id.instance(bot, &status.join_token, ek, &key_hash(&spki));
+        let recorded = self.authority.records.instance(bot, &id).await.map_err(store_failed)?;
+        let Some(recorded) = recorded else { return Ok((new.with_id(id), None)) };
+        let mut again = recorded.instance.clone();
+        again.status.generation = again.status.generation.saturating_add(1);
+        (again.status.ek, again.status.epoch) = (new.status.ek, new.status.epoch);
+        Ok((again, Some(recorded)))
     }
 }
 

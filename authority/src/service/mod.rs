@@ -15,6 +15,7 @@ pub(crate) mod grant;
 mod heartbeat;
 pub(crate) mod impersonation;
 pub(crate) mod join;
+pub(crate) mod join_id;
 pub(crate) mod peer;
 pub mod refusal;
 pub(crate) mod refusal_log;

@@ -74,6 +74,7 @@ async fn appraise(join: &mut Join, init: &[u8]) -> Result<(Candidate, Ttl), Refu
     let claim = Claim::from(init);
     join.describe(&claim.token, &claim.host);
     let ttl = claim.ttl?;
+    join.set_id(claim.id?);
     let snapshot = join.open_token(&claim.token).await?;
     Ok((join.appraise(snapshot, claim.evidence).await?, ttl))
 }

@@ -18,6 +18,7 @@ mod tests {
     mod harness;
     mod identity;
     mod issue;
+    mod join_id;
     mod jwt;
     mod limits;
     mod list;

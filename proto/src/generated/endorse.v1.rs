@@ -76,6 +76,10 @@ pub struct JoinInit {
     /// TPM_ALG_ID of the EK's name algorithm, if its key allows several. 0: the default.
     #[prost(uint32, tag = "9")]
     pub ek_name_alg: u32,
+    /// 16 random bytes. A join that is repeated with the same ID, keys and token is of the same bot instance, so a lost result leaves no
+    /// second one. Empty: each join is of a new one.
+    #[prost(bytes = "vec", tag = "10")]
+    pub join_id: ::prost::alloc::vec::Vec<u8>,
     #[prost(oneof = "join_init::Ek", tags = "2, 3")]
     pub ek: ::core::option::Option<join_init::Ek>,
 }

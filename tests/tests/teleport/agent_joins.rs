@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use agent::ceremony::JoinParameters;
 use agent::ceremony::authenticated::Denied;
 use agent::ceremony::client::Client;
+use agent::ceremony::{JoinAttempt, JoinParameters};
 use agent::config::{Protocol, Trust};
 use agent::credential::identity::Identity;
 use agent::tpm::attester::AkAlgorithm;
@@ -131,6 +131,7 @@ fn wanted(client: &Client, stored: Option<&Identity>) -> JoinParameters {
         ttl: TTL,
         protocol: client.protocol(stored),
         attestation_key: stored.map(Identity::attestation_key).unwrap_or_default(),
+        attempt: JoinAttempt::new().expect("random numbers"),
     }
 }
 

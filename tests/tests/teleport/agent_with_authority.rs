@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use agent::ceremony::JoinParameters;
 use agent::ceremony::client::Client;
+use agent::ceremony::{JoinAttempt, JoinParameters};
 use agent::config::{Protocol, Trust};
 use agent::credential::identity::Identity;
 use agent::tpm::inventory::EkChoice;
@@ -24,6 +24,7 @@ fn wanted(client: &Client, stored: Option<&Identity>) -> JoinParameters {
         ttl: Duration::from_secs(3600),
         protocol: client.protocol(stored),
         attestation_key: stored.map(Identity::attestation_key).unwrap_or_default(),
+        attempt: JoinAttempt::new().expect("random numbers"),
     }
 }
 

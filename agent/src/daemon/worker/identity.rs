@@ -6,8 +6,8 @@ use host::exit::{Exit, Failure};
 
 use super::found::{kept, superseded};
 use super::{Store, Worker, call};
-use crate::ceremony::JoinParameters;
 use crate::ceremony::authenticated::Denied;
+use crate::ceremony::{JoinAttempt, JoinParameters};
 use crate::config::Protocol;
 use crate::credential::identity::Identity;
 use crate::daemon::machine::Validity;
@@ -66,6 +66,7 @@ impl Worker {
             ttl: self.settings.lifetime.ttl,
             protocol: self.client.protocol(identity),
             attestation_key: identity.map(Identity::attestation_key).unwrap_or_default(),
+            attempt: self.attempt().await?,
         };
         let tpm = self.open_tpm().await?;
         let joined = self.stop.limit(self.client.join(&tpm.thread, wanted));
@@ -74,6 +75,21 @@ impl Worker {
         let joined = joined?;
         announce(self.log, &joined);
         self.keep(joined).await
+    }
+
+    /// The join to make. If it cannot be stored, it is made all the same: then a lost result may leave an instance that nobody uses.
+    async fn attempt(&self) -> Result<JoinAttempt, Failure> {
+        let Store::Directory(storage) = &self.store else { return JoinAttempt::new() };
+        let (storage, identity) = (Arc::clone(storage), self.identity.clone());
+        let stored = move || storage.join_attempt(identity.as_ref());
+        let stored = self.access.storage.run_within(SHORT_TIMEOUT, stored);
+        match self.stop.limit_files(stored).await {
+            Ok(attempt) => Ok(attempt),
+            Err(failure) => {
+                self.log.warn("the join cannot be stored", &[("cause", &failure.message)]);
+                JoinAttempt::new()
+            }
+        }
     }
 
     /// What a join is made with.
@@ -112,6 +128,7 @@ impl Worker {
             ttl: self.settings.lifetime.ttl,
             protocol: Some(identity.protocol),
             attestation_key: identity.attestation_key(),
+            attempt: JoinAttempt::new()?,
         };
         let tpm = self.open_tpm().await?;
         let rejoined = self.stop.limit(self.client.rejoin(&tpm.thread, identity, wanted));

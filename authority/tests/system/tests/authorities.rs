@@ -19,7 +19,7 @@ use super::postgresql::authority;
 use super::removal::{removals, renew};
 
 /// A server with the tables of an authority; `None`, with a message, if PostgreSQL is not installed.
-fn database() -> Option<Postgresql> {
+pub(crate) fn database() -> Option<Postgresql> {
     let server = Postgresql::start("", |_| vec!["fsync=off".to_owned()]).unwrap()?;
     server.sql("postgres", "CREATE ROLE endorse LOGIN").unwrap();
     let migrate = ["store", "migrate", "--runtime-role", "endorse"];
@@ -29,7 +29,7 @@ fn database() -> Option<Postgresql> {
     Some(server)
 }
 
-fn settings(server: &Postgresql) -> StoreSettings {
+pub(crate) fn settings(server: &Postgresql) -> StoreSettings {
     let config = Some(server.directory().join("endorse.yaml"));
     Settings::new(&Start { config, ..Start::default() }).unwrap().store
 }
