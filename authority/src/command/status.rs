@@ -28,6 +28,10 @@ pub(super) async fn status(data: DataDir) -> Result<(), Failure> {
         "" => format!("Recovery none: {NO_RECOVERY_KEY}\n"),
         since => format!("Recovery key set at {since}\n"),
     });
+    text.push_str(&match status.last_backup.as_str() {
+        "" => "Backup   none: run `authority backup`\n".to_owned(),
+        made => format!("Backup   last made at {made}\n"),
+    });
     for warning in status.warnings {
         text.push_str(&format!("Warning  {warning}\n"));
     }

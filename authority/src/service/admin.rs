@@ -32,6 +32,8 @@ pub(crate) struct Overview {
     /// The authorities, if several can share the store.
     pub(crate) authorities: Vec<Member>,
     pub(crate) recovery_since: Option<Timestamp>,
+    /// When the last backup was made.
+    pub(crate) last_backup: Option<Timestamp>,
 }
 
 /// The result of storing resources.
@@ -116,6 +118,7 @@ impl Admin {
             warnings: self.0.warnings().await,
             authorities: self.sharing().await?,
             recovery_since: self.recovery_since().await?,
+            last_backup: self.0.records.last_backup().await.map_err(AdminError::Store)?,
         })
     }
 

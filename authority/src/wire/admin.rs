@@ -74,6 +74,7 @@ impl AdminService for Operators {
             warnings: overview.warnings,
             authorities: overview.authorities.into_iter().map(wire_authority).collect(),
             recovery_since: time(overview.recovery_since),
+            last_backup: time(overview.last_backup),
         }))
     }
 

@@ -2204,6 +2204,9 @@ pub struct StatusResponse {
     /// The library that computes signatures and elliptic curves.
     #[prost(string, tag = "7")]
     pub cryptography: ::prost::alloc::string::String,
+    /// When the last backup was made, RFC 3339. Empty: there was none.
+    #[prost(string, tag = "8")]
+    pub last_backup: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Authority {

@@ -93,6 +93,10 @@ async fn backup_made_under_joins_is_restored_and_lost_generations_are_excused_on
     let existing = block_in_place(|| refused(&mut safe.backup(&data, "backup"), 1));
     assert!(existing.contains("exists"), "{existing}");
 
+    let status = block_in_place(|| text(run(&mut authority(&["status"], &data))));
+    let time = made["made"].as_str().unwrap();
+    assert!(status.contains(&format!("\nBackup   last made at {time}\n")), "{status}");
+
     let mut held = first.clone();
     for generation in 2..4 {
         held = renew(&mut client(&one, &tpm, &held).await, 0).await.unwrap();

@@ -157,7 +157,9 @@ fn the_first_start_makes_a_cluster_and_later_ones_find_it() {
     let version = env!("CARGO_PKG_VERSION");
     let expected = format!("Cluster  one.example\nVersion  {version}\nCA pin   {}\n", first.pin);
     let recovery = status.strip_prefix(&expected).unwrap();
-    assert!(recovery.starts_with("Recovery none: ") && recovery.lines().count() == 1, "{status}");
+    assert!(recovery.starts_with("Recovery none: "), "{status}");
+    assert!(recovery.ends_with("\nBackup   none: run `authority backup`\n"), "{status}");
+    assert_eq!(recovery.lines().count(), 2, "{status}");
     assert_eq!(code, 0);
 
     // The pin is what openssl makes of the CA's key.
