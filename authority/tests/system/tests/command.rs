@@ -154,8 +154,10 @@ fn the_first_start_makes_a_cluster_and_later_ones_find_it() {
         assert_eq!(mode, if path.ends_with("/cluster") { 0o700 } else { 0o600 }, "{path}");
     }
     let (code, status, _) = place.run(&["status"]);
+    let crypto = format!("Crypto   {}\n", ecc::implementation());
     let version = env!("CARGO_PKG_VERSION");
-    let expected = format!("Cluster  one.example\nVersion  {version}\nCA pin   {}\n", first.pin);
+    let expected =
+        format!("Cluster  one.example\nVersion  {version}\n{crypto}CA pin   {}\n", first.pin);
     let recovery = status.strip_prefix(&expected).unwrap();
     assert!(recovery.starts_with("Recovery none: "), "{status}");
     assert!(recovery.ends_with("\nBackup   none: run `authority backup`\n"), "{status}");
