@@ -31,7 +31,7 @@ pub use self::row::{BoundRecord, Row};
 pub(crate) use self::row::{binding, numbered};
 pub(crate) use self::summary::{Granted, Refused};
 use crate::resource::{
-    Attributes, EkHash, HostPrincipal, KeyLocation, Name, Serial, SpiffeId, Timestamp,
+    Attributes, EkHash, HostPrincipal, JoinId, KeyLocation, Name, Serial, SpiffeId, Timestamp,
 };
 
 /// An event of the audit log. Text from the network is bounded, and JSON escapes it.
@@ -157,6 +157,12 @@ pub enum Outcome {
 /// What is known of an attempt, depending on how far it got.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Attempt {
+    /// Which join, for `authority explain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join_id: Option<JoinId>,
+    /// SHA-256 of the evidence that is kept of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence_sha256: Option<String>,
     /// The token that was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_name: Option<String>,

@@ -25,7 +25,7 @@ use self::tokens::Tokens;
 use self::which::{Asked, Which, asked, editable, one};
 use crate::config::{EkPolicy, Leniency, LoadError, Settings, Start};
 use crate::data_directory::DEFAULT_DATA_DIR;
-use crate::resource::{self, EkHash, InstanceId, Name, Timestamp};
+use crate::resource::{self, EkHash, InstanceId, JoinId, Name, Timestamp};
 
 /// The exit codes of the program. It has no TPM that could be busy.
 const CODES: [Exit; 8] = [
@@ -134,6 +134,9 @@ pub enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(Audit),
+    /// Explain why a join was granted or refused, and what would be different today
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(Explain),
     /// Check certificates of endorsement keys
     #[command(subcommand)]
     Ek(Ek),
@@ -435,6 +438,26 @@ pub struct LockTarget {
     pub ek: Option<EkHash>,
 }
 
+/// After the help of `authority explain`.
+const EXPLAIN_HELP: &str = "\
+The ID is join_id in `authority audit ls --event bot.join --format json` and in `authority get bot_instance`. The evidence of a granted \
+join is kept at least as long as its instance, that of the latest refused joins for 30 days. The exit code says whether the evidence \
+leads to the recorded result.";
+
+/// `authority explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// ID of the join
+    #[arg(value_name = "JOIN-ID", value_parser = join)]
+    pub join: JoinId,
+    /// Where the data is
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    pub format: ListFormat,
+}
+
 /// `authority audit`
 #[derive(Debug, Subcommand)]
 pub enum Audit {
@@ -608,6 +631,10 @@ fn instance(text: &str) -> Result<InstanceId, String> {
         None => text,
     };
     id.parse().map_err(|cause: resource::Invalid| cause.0)
+}
+
+fn join(text: &str) -> Result<JoinId, String> {
+    text.parse().map_err(|cause: resource::Invalid| cause.0)
 }
 
 fn user(text: &str) -> Result<Name, String> {

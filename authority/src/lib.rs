@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod data_directory;
+pub mod evidence;
 pub mod install;
 pub mod issue;
 pub mod keyring;

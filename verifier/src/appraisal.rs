@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use tpm2::types::{Alg, NameBuf};
+use tpm2::types::{Alg, NameBuf, SecretBuf};
 
 use crate::attestation_key::AttestationKey;
 use crate::ca::CaCertificate;
@@ -151,6 +151,13 @@ impl Appraisal {
     /// A fresh challenge for these two keys in one TPM.
     pub fn challenge(&self) -> Result<Challenge, ChallengeError> {
         Challenge::new(&self.ek.key, self.name_alg, self.key.name())
+    }
+
+    /// The challenge for these two keys that was made with this origin ([`Challenge::origin`]): shows afterwards which keys a
+    /// challenge was for.
+    pub fn challenge_again(&self, origin: &[u8; 32]) -> Result<Challenge, ChallengeError> {
+        let origin = SecretBuf::new(origin).ok_or(ChallengeError::UnknownProfile)?;
+        Challenge::of_origin(&self.ek.key, self.name_alg, self.key.name(), origin)
     }
 }
 

@@ -4,8 +4,8 @@
 use std::fmt;
 
 use tpm2::crypto::{
-    CredentialError, Label, NoRandomness, Shared, SharingError, make_credential_by, random,
-    share_secret_by_ecdh, share_secret_with,
+    CredentialError, HashAlg, Label, NoRandomness, Shared, SharingError, kdfa, make_credential_by,
+    random, share_secret_by_ecdh, share_secret_with,
 };
 use tpm2::types::{
     Alg, AsymScheme, BlockCipher, Curve as TpmCurve, Digest, EccParameter, EccPoint, EccPublic, Id,
@@ -19,12 +19,16 @@ use crate::key::{Curve, EccKey, EkPublicKey, RsaKey};
 /// Length of the secret, in bytes: the key length of HMAC-SHA256.
 const SECRET: usize = 32;
 
+/// Length of what all randomness of a challenge is derived from, in bytes.
+pub(crate) const ORIGIN: usize = 32;
+
 /// A credential for one join key in one TPM, and the secret in it.
 #[derive(Debug)]
 pub struct Challenge {
     blob: Vec<u8>,
     encrypted_seed: Vec<u8>,
     secret: SecretBuf,
+    origin: SecretBuf,
 }
 
 impl Challenge {
@@ -34,13 +38,27 @@ impl Challenge {
         name_alg: Alg,
         object: &NameBuf,
     ) -> Result<Self, ChallengeError> {
-        Self::with(ek, name_alg, object, &mut random)
+        let mut origin = SecretBuf::zeroed(ORIGIN).ok_or(ChallengeError::UnknownProfile)?;
+        random(origin.expose_mut()).map_err(|_| ChallengeError::NoRandomness)?;
+        Self::of_origin(ek, name_alg, object, origin)
+    }
+
+    /// Makes the credential whose randomness is derived from `origin`.
+    pub(crate) fn of_origin(
+        ek: &EkPublicKey,
+        name_alg: Alg,
+        object: &NameBuf,
+        origin: SecretBuf,
+    ) -> Result<Self, ChallengeError> {
+        let mut stream = Derived { origin: origin.clone(), blocks: 0 };
+        Self::with(ek, name_alg, object, origin, &mut |bytes| stream.fill(bytes))
     }
 
     pub(crate) fn with(
         ek: &EkPublicKey,
         name_alg: Alg,
         object: &NameBuf,
+        origin: SecretBuf,
         random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
     ) -> Result<Self, ChallengeError> {
         let public = endorsement_key(ek, name_alg)?;
@@ -59,6 +77,7 @@ impl Challenge {
             blob: credential.blob().octets().to_vec(),
             encrypted_seed: credential.secret().octets().to_vec(),
             secret,
+            origin,
         })
     }
 
@@ -78,6 +97,35 @@ impl Challenge {
     #[must_use]
     pub fn secret(&self) -> &SecretBuf {
         &self.secret
+    }
+
+    /// What the secret and all other randomness of the credential were derived from, 32 bytes. Whoever has it can make the
+    /// credential again ([`crate::Appraisal::challenge_again`]), so it must stay secret until the challenge can no longer be
+    /// answered.
+    #[must_use]
+    pub fn origin(&self) -> &SecretBuf {
+        &self.origin
+    }
+}
+
+/// Bytes derived from an origin: block n, of 32 bytes, is KDFa with SHA-256, the origin as the key, the label `CHALLENGE` and n,
+/// four bytes big-endian, as contextU; each use begins with a new block.
+pub(crate) struct Derived {
+    pub(crate) origin: SecretBuf,
+    pub(crate) blocks: u32,
+}
+
+impl Derived {
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
+        for chunk in bytes.chunks_mut(ORIGIN) {
+            let number = self.blocks.to_be_bytes();
+            let key = [self.origin.expose()];
+            let block = kdfa(HashAlg::Sha256, &key, b"CHALLENGE", &number, &[], 256);
+            let block = block.map_err(|_| NoRandomness)?;
+            chunk.iter_mut().zip(block.expose()).for_each(|(byte, derived)| *byte = *derived);
+            self.blocks = self.blocks.checked_add(1).ok_or(NoRandomness)?;
+        }
+        Ok(())
     }
 }
 

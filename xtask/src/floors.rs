@@ -92,6 +92,7 @@ const AUTHORITY: ModuleFloors = ModuleFloors {
         ("metrics", 2),
         ("config", 2),
         ("audit", 1),
+        ("evidence", 1),
         ("issue", 1),
         ("data_directory", 0),
         ("install", 0),

@@ -10,6 +10,7 @@ mod client;
 mod create;
 mod edit;
 mod ek;
+mod explain;
 mod export;
 mod get;
 mod install;
@@ -70,6 +71,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Tokens(tokens) => block_on(tokens::run(tokens)),
         Command::Export(export) => block_on(export::export(export)),
         Command::Audit(audit) => block_on(audit::run(audit)),
+        Command::Explain(explain) => block_on(explain::explain(explain)),
         Command::Ek(Ek::Check(check)) => ek::check(&check),
         Command::Ca(ca) => block_on(ca::run(ca)),
         Command::Authorities(authorities) => block_on(authorities::run(authorities)),

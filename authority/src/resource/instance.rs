@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::field::{EkHash, Invalid, IssuerName, Labels, Metadata, Name, Serial, Timestamp};
-use super::{JoinMethod, Kind};
+use super::{JoinId, JoinMethod, Kind};
 
 /// A host that joined, from its join on until its last certificate has ended. The authority makes
 /// it; an operator can look at it and remove it.
@@ -74,6 +74,9 @@ pub struct BotInstanceStatus {
     /// The newest document of the trust chain that it has: which CAs it trusts. 0 if it is not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub trust_version: u64,
+    /// Its last join, for `authority explain`. Records of before this field have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join_id: Option<JoinId>,
     /// When it joined.
     pub joined: Timestamp,
     /// When it renewed last.
@@ -225,6 +228,7 @@ impl BotInstance {
             agent_version: String::new(),
             heartbeat: None,
             trust_version: 0,
+            join_id: None,
             joined: now,
             renewed: None,
             last_seen: now,

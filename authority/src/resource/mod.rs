@@ -9,6 +9,7 @@ mod bot;
 mod document;
 mod field;
 mod instance;
+mod join_id;
 mod lock;
 mod printed;
 mod record;
@@ -30,6 +31,7 @@ pub use instance::{
     AgentInfo, BotInstance, BotInstanceSpec, BotInstanceStatus, Heartbeat, InstanceId, KeyLocation,
     ProvenEk, ProvenKey, ServiceRecord, instance_path,
 };
+pub use join_id::JoinId;
 pub use lock::{Lock, LockSpec, Target, TargetFields, bot_of};
 pub use record::{from_record, from_value};
 pub use spiffe::{DnsName, HostPrincipal, SpiffeId};

@@ -133,6 +133,7 @@ impl Authority {
     /// Synchronizes the file to the disk, and puts on record how far it is.
     pub async fn sync_audit_log(self: &Arc<Self>) {
         self.deliver_audit().await;
+        self.store_refused_evidence().await;
         let authority = Arc::clone(self);
         let synchronized = tokio::task::spawn_blocking(move || authority.audit.synchronize());
         let Ok(cursor) = synchronized.await else { return };

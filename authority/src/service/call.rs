@@ -153,7 +153,8 @@ impl<R: CallRequest> Call<R> {
         attempt.generation = Some(instance.status.generation);
         issued.describe(&mut attempt);
         let event = Event::granted(self.request.action(), Timestamp(now), attempt.clone());
-        Ok((PendingGrant { issued, event, instance, basis, before: Some(recorded) }, attempt))
+        let before = Some(recorded);
+        Ok((PendingGrant { issued, event, instance, basis, evidence: None, before }, attempt))
     }
 
     fn note(&self, grant: &Grant<R::Issued>, attempt: &Attempt) {

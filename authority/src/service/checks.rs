@@ -1,9 +1,12 @@
 //! The checks that joins and renewals share: bot, token and its rules, locks.
 
+use std::sync::Arc;
+
 use time::OffsetDateTime;
 
 use super::Authority;
 use super::refusal::{Code, Refusal};
+use super::token_cache::OpenToken;
 use crate::resource::{Bot, BotInstance, Name, Target};
 use crate::store::StoreError;
 
@@ -33,12 +36,12 @@ impl Authority {
     }
 
     /// Refuses if the token with which an instance joined does not allow its EK any more. The EK was proven at the join; what
-    /// the token requires is read again.
+    /// the token requires is read again. Returns the token.
     pub(super) async fn check_token(
         &self,
         instance: &BotInstance,
         now: OffsetDateTime,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Arc<OpenToken>, Refusal> {
         let ek = &instance.status.ek;
         let token = self.open_token(instance.status.join_token.as_str(), now).await?;
         if token.bot != instance.spec.bot_name {
@@ -46,7 +49,8 @@ impl Authority {
             return Err(Refusal::new(Code::TokenBot, reason));
         }
         token.check_ca(ek)?;
-        token.check_rules(ek)
+        token.check_rules(ek)?;
+        Ok(token)
     }
 }
 

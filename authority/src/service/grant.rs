@@ -16,7 +16,7 @@ use super::refusal::{Code, Refusal};
 use crate::audit::Event;
 use crate::issue::{ClusterName, Credentials, Keys};
 use crate::resource::{Bot, BotInstance};
-use crate::store::{Basis, Recorded, StoreError, Table};
+use crate::store::{Basis, EvidenceToKeep, Recorded, StoreError, Table};
 
 /// How often a call is judged again because a record that it depends on was changed.
 pub(super) const MAX_RETRIES: usize = 5;
@@ -36,6 +36,8 @@ pub(super) struct PendingGrant<I = Credentials> {
     /// What the instance becomes.
     pub(super) instance: BotInstance,
     pub(super) basis: Basis,
+    /// The evidence of a join.
+    pub(super) evidence: Option<EvidenceToKeep>,
     /// What the instance was; none for a join.
     pub(super) before: Option<Recorded>,
 }
@@ -73,12 +75,12 @@ impl Authority {
         self: &Arc<Self>,
         pending: PendingGrant<I>,
     ) -> Result<Option<Grant<I>>, Refusal> {
-        let PendingGrant { issued, event, instance, basis, before } = pending;
+        let PendingGrant { issued, event, instance, basis, evidence, before } = pending;
         self.audit.check_room().map_err(Refusal::because(Code::Internal))?;
         let event = event.entry().map_err(Refusal::because(Code::Internal))?;
         let records = self.records.clone();
         let recorded = self.audited(async move {
-            let recorded = records.grant(before.as_ref(), instance, basis, event).await?;
+            let recorded = records.grant(before.as_ref(), instance, basis, evidence, event).await?;
             Ok(recorded.instance)
         });
         match recorded.await {

@@ -18,16 +18,18 @@ use verifier::{
 use super::allowance::Allowance;
 use super::caller::{Caller, key_hash};
 use super::checks::store_failed;
+use super::chosen_id::ChosenId;
+use super::evidence::{Decided, Gathered, Received};
 use super::grant::{CheckedBot, Grant, MAX_RETRIES, PendingGrant, overtaken};
-use super::join_id::JoinId;
 use super::refusal::{Code, Refusal};
 use super::rejoin::rejoin;
 use super::request::{HostInfo, Parsed};
 use super::token_cache::OpenToken;
 use super::{Authority, Peer};
 use crate::audit::{Action, Attempt, Event, bounded};
+use crate::evidence::{Answer, End};
 use crate::issue::{Profile, SubjectKey, Ttl, Validity};
-use crate::resource::{BotInstance, KeyLocation, ProvenEk, Timestamp};
+use crate::resource::{BotInstance, JoinId, KeyLocation, ProvenEk, Timestamp};
 use crate::store::{Basis, Recorded};
 
 /// The longest SubjectPublicKeyInfo of an EK, in bytes: RSA of 4096 bits has 550.
@@ -39,11 +41,14 @@ const MAX_EK_PUBLIC: usize = 1024;
 pub(crate) struct Join {
     authority: Arc<Authority>,
     peer: Peer,
+    id: JoinId,
     attempt: Attempt,
+    /// What is kept of its evidence; `None` before its claim is appraised.
+    gathered: Option<Gathered>,
     /// The instance that the host already is, if its join renews.
     caller: Option<Caller>,
     /// What the host calls this join.
-    id: Option<JoinId>,
+    chosen: Option<ChosenId>,
 }
 
 /// What a host claims about its TPM. Nothing in it is trusted.
@@ -172,8 +177,9 @@ impl JoinSnapshot {
 
 impl Join {
     pub(crate) fn new(authority: Arc<Authority>, peer: Peer) -> Self {
-        let attempt = Attempt::from(peer.remote);
-        Self { authority, peer, attempt, caller: None, id: None }
+        let id = JoinId::at(authority.clock.now());
+        let attempt = Attempt { join_id: Some(id), ..Attempt::from(peer.remote) };
+        Self { authority, peer, id, attempt, gathered: None, caller: None, chosen: None }
     }
 
     /// Takes the certificate of the connection, if there is one, as that of the instance to renew: for protocols in which hosts
@@ -186,8 +192,8 @@ impl Join {
     }
 
     /// Makes this join the same as others with this ID and the same keys.
-    pub(crate) fn set_id(&mut self, id: Option<JoinId>) {
-        self.id = id;
+    pub(crate) fn set_chosen_id(&mut self, id: Option<ChosenId>) {
+        self.chosen = id;
     }
 
     /// Counts this join as in progress until the value is dropped.
@@ -201,7 +207,12 @@ impl Join {
         self.authority.count(Action::Join, &result);
         self.authority.note_generation(&self.attempt);
         result.inspect_err(|refusal| {
-            self.authority.record_refusal(Action::Join, &self.peer, self.attempt, refusal);
+            let Self { authority, peer, id, attempt, gathered, .. } = self;
+            let is_recorded =
+                authority.record_refusal(Action::Join, &peer, attempt.clone(), refusal);
+            if let Some(gathered) = gathered.filter(|_| is_recorded) {
+                authority.note_refused_evidence(id, &gathered, &peer, &attempt, refusal);
+            }
         })
     }
 
@@ -234,6 +245,7 @@ impl Join {
         &mut self,
         snapshot: JoinSnapshot,
         evidence: Evidence,
+        received: Received,
     ) -> Result<Candidate, Refusal> {
         let now = self.authority.clock.now();
         // A claim without the certificate that the token requires is refused unparsed. The hash of the key still identifies
@@ -245,6 +257,7 @@ impl Join {
         let token = Arc::clone(&snapshot.token);
         let purpose = token.without_purpose;
         let policy = ChainPolicy { purpose, ..self.authority.ek_policy };
+        let gathered = self.gathered.insert(Gathered::new(received, Arc::clone(&token), policy));
         let known = Arc::clone(&self.authority.known_signatures);
         let allowance = match self.peer.certificate {
             Some(_) => Allowance::unlimited(),
@@ -258,8 +271,9 @@ impl Join {
         };
         match self.authority.workers.run(self.peer.source(), appraise).await?? {
             Ok((challenge, appraisal)) => {
-                self.record_ek(appraisal.ek())?;
                 let challenge = challenge.map_err(Refusal::because(Code::Internal))?;
+                gathered.challenged(&challenge);
+                self.record_ek(appraisal.ek())?;
                 Ok(Candidate { snapshot, appraisal, challenge })
             }
             Err(error) => {
@@ -273,9 +287,12 @@ impl Join {
 
     fn record_ek(&mut self, facts: &EkFacts) -> Result<(), Refusal> {
         let ek = proven_ek(facts)?;
-        self.attempt.ek_pub_hash = Some(ek.public_hash);
-        self.attempt.ek_cert_serial = ek.certificate_serial;
+        self.attempt.ek_pub_hash = Some(ek.public_hash.clone());
+        self.attempt.ek_cert_serial.clone_from(&ek.certificate_serial);
         self.attempt.ek_cert_verified = ek.verified_by.is_some();
+        if let Some(gathered) = &mut self.gathered {
+            gathered.verified(&ek);
+        }
         Ok(())
     }
 
@@ -284,9 +301,13 @@ impl Join {
     pub(crate) fn check(
         &mut self,
         candidate: Candidate,
+        answer: Answer,
         verify: impl FnOnce(&SecretBuf) -> Result<(), &'static str>,
     ) -> Result<Proven, Refusal> {
         let Candidate { snapshot, appraisal, challenge } = candidate;
+        if let Some(gathered) = &mut self.gathered {
+            gathered.answered(answer);
+        }
         verify(challenge.secret()).map_err(Refusal::because(Code::AnswerWrong))?;
         self.attempt.ek_proven = true;
         Ok(Proven { snapshot, appraisal })
@@ -331,7 +352,7 @@ impl Join {
         let now = authority.clock.now();
         let (mut instance, before) = self.instance(&snapshot.token, ek, key, now).await?;
         let CheckedBot { bot, basis } = authority.check_bot_and_locks(&instance, now).await?;
-        authority.check_token(&instance, now).await?;
+        let token = authority.check_token(&instance, now).await?;
         snapshot.check_unchanged(&basis)?;
         let KeyToCertify { key, location } = key.as_ref().map_err(Clone::clone)?;
         let public_key = key.to_spki().map_err(Refusal::because(Code::Internal))?;
@@ -345,15 +366,32 @@ impl Join {
         // The answer has at least these CAs.
         instance.status.trust_version = authority.issuer.keyring().keys().chain.version();
         instance.set_expires(Timestamp(issued.not_after));
+        let before_id = instance.status.join_id.replace(self.id);
+        let evidence = match &self.gathered {
+            None => None,
+            Some(gathered) => {
+                let end = End::Granted {
+                    instance: instance.path(),
+                    generation: instance.status.generation,
+                    certificate_serial: issued.serial.clone(),
+                    certificate_expires: Timestamp(issued.not_after),
+                };
+                let (time, ek) = (Timestamp(now), &instance.status.ek);
+                let decided = Decided { time, ek, token: &token, end, before: before_id };
+                let kept = gathered.keep(self.id, &authority, &self.peer, decided).await;
+                Some(kept.map_err(store_failed)?)
+            }
+        };
         let attempt = Attempt {
             bot_instance_id: Some(instance.spec.instance_id.to_string()),
             generation: Some(instance.status.generation),
             certificate_serial: Some(issued.serial.clone()),
             certificate_expires: Some(Timestamp(issued.not_after)),
+            evidence_sha256: evidence.as_ref().map(|evidence| evidence.sha256.clone()),
             ..self.attempt.clone()
         };
         let event = Event::granted(Action::Join, Timestamp(now), attempt);
-        Ok(PendingGrant { issued, event, instance, basis, before })
+        Ok(PendingGrant { issued, event, instance, basis, evidence, before })
     }
 
     /// The instance that the host becomes, without its new certificate: a new one, or the one that it already is, as recorded.
@@ -375,7 +413,7 @@ impl Join {
                 let (bot, name) = (token.bot.clone(), token.name.clone());
                 let mut instance = BotInstance::joining(bot, name, ek, String::new(), now);
                 instance.status.epoch = self.authority.epoch();
-                match (self.id, key) {
+                match (self.chosen, key) {
                     (Some(id), Ok(key)) => self.repeated(id, instance, key).await?,
                     _ => (instance, None),
                 }
@@ -390,7 +428,7 @@ impl Join {
     /// The instance of the join with this ID: `new`, unless the join was granted before.
     async fn repeated(
         &self,
-        id: JoinId,
+        id: ChosenId,
         new: BotInstance,
         key: &KeyToCertify,
     ) -> Result<(BotInstance, Option<Recorded>), Refusal> {
@@ -407,7 +445,7 @@ impl Join {
     }
 }
 
-fn appraise(
+pub(super) fn appraise(
     evidence: &Evidence,
     anchors: &[CaCertificate],
     policy: ChainPolicy,
@@ -435,7 +473,7 @@ fn appraise(
 }
 
 /// What the record of an instance keeps of its EK.
-fn proven_ek(ek: &EkFacts) -> Result<ProvenEk, Refusal> {
+pub(super) fn proven_ek(ek: &EkFacts) -> Result<ProvenEk, Refusal> {
     let internal = |cause| Refusal::new(Code::Internal, cause);
     Ok(ProvenEk {
         public_hash: ek.hash.parse().map_err(internal)?,

@@ -9,13 +9,15 @@ pub(crate) mod call;
 mod call_queues;
 pub(crate) mod caller;
 mod checks;
+pub(crate) mod chosen_id;
 mod clock_watch;
 pub(crate) mod documents;
+pub(crate) mod evidence;
+pub mod explain;
 pub(crate) mod grant;
 mod heartbeat;
 pub(crate) mod impersonation;
 pub(crate) mod join;
-pub(crate) mod join_id;
 pub(crate) mod peer;
 pub mod refusal;
 pub(crate) mod refusal_log;
@@ -45,6 +47,7 @@ use self::audit_delivery::Delivery;
 pub(crate) use self::audit_delivery::LogSigner;
 use self::call_queues::CallQueues;
 use self::clock_watch::ClockDoubt;
+use self::evidence::{EvidencePruning, RefusedEvidence};
 pub use self::peer::Peer;
 use self::refusal::Refusal;
 use self::refusal_log::Refusals;
@@ -88,6 +91,8 @@ pub struct Authority {
     log_signer: Option<LogSigner>,
     retaining: Retaining,
     refusals: Refusals,
+    refused_evidence: RefusedEvidence,
+    evidence_pruning: tokio::sync::Mutex<EvidencePruning>,
     store: Arc<Measured>,
     tokens: TokenCache,
     identities: IdentityCache,
@@ -162,6 +167,8 @@ impl Authority {
             log_signer: None,
             retaining: Retaining::default(),
             refusals: Refusals::default(),
+            refused_evidence: RefusedEvidence::default(),
+            evidence_pruning: tokio::sync::Mutex::default(),
             store,
             tokens: TokenCache::default(),
             identities: IdentityCache::default(),
@@ -339,6 +346,13 @@ impl Authority {
             if next.is_none() {
                 break;
             }
+        }
+        let removed = self.prune_evidence().await?;
+        if removed > 0 {
+            info!(
+                count = removed,
+                "removed evidence of joins and certificates whose instances are gone"
+            );
         }
         Ok(())
     }

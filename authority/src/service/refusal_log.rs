@@ -121,19 +121,19 @@ impl Refusals {
 }
 
 impl Authority {
-    /// Counts a refusal and records it, if it is one of the first of its kind.
+    /// Counts a refusal and records it, if it is one of the first of its kind; says whether it was.
     pub(super) fn record_refusal(
         &self,
         action: Action,
         peer: &Peer,
         attempt: Attempt,
         refusal: &Refusal,
-    ) {
+    ) -> bool {
         let now = Instant::now();
         self.record_counted(self.refusals.end(Some(now)));
         let code = refusal.code.as_str();
         if !self.refusals.note(action, code, peer.source(), now) {
-            return;
+            return false;
         }
         let reason = bounded(&refusal.reason).unwrap_or_default();
         let (event, remote) = (action.event(), peer.remote);
@@ -145,6 +145,7 @@ impl Authority {
         }
         let time = Timestamp(self.clock.now());
         self.record_refused(&Event::refused(action, time, attempt, code, &reason));
+        true
     }
 
     /// Records what was only counted, if the window is over.

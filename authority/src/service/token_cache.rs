@@ -12,6 +12,7 @@ use verifier::{CaCertificate, chain};
 use super::Authority;
 use super::checks::store_failed;
 use super::refusal::{Code, Refusal};
+use crate::evidence::fingerprint;
 use crate::resource::{
     EkHash, Invalid, Join, Metadata, Name, ProvenEk, Rule, Serial, SystemRole, Token, TpmSpec,
 };
@@ -28,15 +29,18 @@ pub(super) struct OpenToken {
     pub(super) anchors: Vec<CaCertificate>,
     /// Whether an EK certificate has to say that it is one.
     pub(super) without_purpose: chain::PurposePolicy,
+    /// SHA-256 of its record, hexadecimal.
+    pub(super) sha256: String,
     /// The anchors' fingerprints.
     fingerprints: HashSet<String>,
     rules: Rules,
 }
 
 impl OpenToken {
-    fn new(name: Name, bot: Name, tpm: TpmSpec) -> Result<Self, Invalid> {
+    fn new(name: Name, bot: Name, tpm: TpmSpec, sha256: String) -> Result<Self, Invalid> {
         let anchors = tpm.allowed_cas()?;
         Ok(Self {
+            sha256,
             name,
             bot,
             fingerprints: anchors.iter().map(CaCertificate::fingerprint).collect(),
@@ -57,9 +61,20 @@ impl OpenToken {
         Err(Refusal::new(Code::EvidenceOutdated, reason))
     }
 
+    /// The CA with this fingerprint, DER.
+    pub(super) fn ca(&self, fingerprint: &str) -> Option<&[u8]> {
+        let ca = self.anchors.iter().find(|ca| ca.fingerprint() == fingerprint);
+        ca.map(CaCertificate::der)
+    }
+
+    /// A rule that matches, without its description.
+    pub(super) fn rule(&self, ek: &ProvenEk) -> Option<&Rule> {
+        self.rules.find(ek)
+    }
+
     /// Whether a rule matches: one of which everything that it sets is equal.
     pub(super) fn check_rules(&self, ek: &ProvenEk) -> Result<(), Refusal> {
-        if self.rules.matches(ek) {
+        if self.rule(ek).is_some() {
             return Ok(());
         }
         let reason = format!("no rule of the token allows the EK {}", ek.public_hash);
@@ -90,11 +105,11 @@ impl Rules {
         all
     }
 
-    fn matches(&self, ek: &ProvenEk) -> bool {
+    fn find(&self, ek: &ProvenEk) -> Option<&Rule> {
         let by_hash = self.by_hash.get(&ek.public_hash);
         let serial = ek.certificate_serial.as_ref();
         let by_serial = serial.and_then(|serial| self.by_serial.get(serial));
-        by_hash.into_iter().chain(by_serial).flatten().any(|rule| rule.matches(ek))
+        by_hash.into_iter().chain(by_serial).flatten().find(|rule| rule.matches(ek))
     }
 }
 
@@ -106,14 +121,15 @@ struct Parsed {
 }
 
 impl Parsed {
-    fn new(token: Token) -> Result<Self, Invalid> {
+    /// A token with the SHA-256 of its record.
+    fn new(token: Token, sha256: String) -> Result<Self, Invalid> {
         let Token { metadata, spec, .. } = token;
         let is_bot = spec.roles.contains(&SystemRole::Bot);
         let is_by_tpm = matches!(spec.join(), Ok(Join::Tpm(_)));
         let open = match (spec.bot_name, spec.tpm) {
             _ if !is_by_tpm => Err(Code::TokenMethod),
             (Some(bot), Some(tpm)) if is_bot => {
-                Ok(Arc::new(OpenToken::new(metadata.name.clone(), bot, tpm)?))
+                Ok(Arc::new(OpenToken::new(metadata.name.clone(), bot, tpm, sha256)?))
             }
             _ => Err(Code::TokenRole),
         };
@@ -161,7 +177,7 @@ impl TokenCache {
         let key = name.to_string();
         let parsed = tokio::task::spawn_blocking(move || {
             let token = store::decode(Table::Tokens, &key, &record)?;
-            Parsed::new(token).map_err(|cause| unreadable(&key, &cause))
+            Parsed::new(token, fingerprint(&record)).map_err(|cause| unreadable(&key, &cause))
         });
         let parsed = parsed.await.map_err(|cause| unreadable(name.as_str(), &cause))?;
         let parsed = Arc::new(parsed?);

@@ -23,7 +23,9 @@ impl Authority {
         let mut attempt = Attempt::from(peer.remote);
         let result = self.known(peer, &mut attempt).await;
         self.count(Action::WhoAmI, &result);
-        result.inspect_err(|refusal| self.record_refusal(Action::WhoAmI, peer, attempt, refusal))
+        result.inspect_err(|refusal| {
+            self.record_refusal(Action::WhoAmI, peer, attempt, refusal);
+        })
     }
 
     /// The bot of a caller, with its present roles.

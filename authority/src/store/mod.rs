@@ -9,6 +9,7 @@ mod batch;
 mod clock;
 #[cfg(test)]
 mod conformance;
+mod evidence;
 mod format;
 mod import;
 mod index;
@@ -32,6 +33,8 @@ use std::pin::Pin;
 pub use self::backups::Restored;
 pub use self::basis::{Basis, Incarnation};
 pub(crate) use self::clock::ClockRecord;
+pub(crate) use self::evidence::KEPT;
+pub use self::evidence::{EvidenceToKeep, KeptEvidence};
 pub(crate) use self::format::{decode, encode};
 pub use self::import::{CopyError, Import, copy, has_records};
 pub(crate) use self::log::logged;
@@ -96,6 +99,10 @@ pub enum Table {
     Keyring,
     /// The private key of a CA, wrapped: `KEY/AUTHORITY`, or `KEY/recovery`.
     KeySlots,
+    /// The evidence of joins by the join's ID; of refused ones by `refused/ID`.
+    Evidence,
+    /// The certificates in kept evidence by the EK's hash; the CAs that verified them by `ca/SHA-256`.
+    EkCertificates,
     /// One record: which tables there are, and what they say of each other.
     Format,
     /// One record, written to test whether the store accepts writes.
@@ -225,7 +232,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Table {
-    pub(in crate::store) const ALL: [Self; 22] = [
+    pub(in crate::store) const ALL: [Self; 24] = [
         Self::Bots,
         Self::Tokens,
         Self::Instances,
@@ -246,6 +253,8 @@ impl Table {
         Self::Heartbeats,
         Self::Keyring,
         Self::KeySlots,
+        Self::Evidence,
+        Self::EkCertificates,
         Self::Format,
         Self::Trial,
     ];
@@ -285,6 +294,8 @@ impl Table {
             Self::Heartbeats => "heartbeats",
             Self::Keyring => "keyring",
             Self::KeySlots => "key slots",
+            Self::Evidence => "evidence",
+            Self::EkCertificates => "ek certificates",
             Self::Format => "format",
             Self::Trial => "trial",
         }
@@ -309,6 +320,8 @@ impl Table {
             Self::Heartbeats => "heartbeat",
             Self::Keyring => "keyring",
             Self::KeySlots => "key slot",
+            Self::Evidence => "evidence",
+            Self::EkCertificates => "EK certificates",
             Self::Format => "format",
             Self::Trial => "trial",
         }

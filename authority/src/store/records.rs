@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::basis::{Basis, locks_key, random, revision_removed};
 use super::clock::ClockRecord;
+use super::evidence::EvidenceToKeep;
 use super::format::{decode, encode};
 use super::migrate::{Moved, moved_to};
 use super::{Change, Pages, Range, Store, StoreError, Table};
@@ -327,17 +328,19 @@ impl Records {
         record.map(read).transpose()
     }
 
-    /// Records a grant with its entry of the log: a new instance, or one in the place of what was
+    /// Records a grant with its entry of the log and its evidence: a new instance, or one in the place of what was
     /// read before. Refuses if that, or what it was granted on, has changed since.
     pub async fn grant(
         &self,
         before: Option<&Recorded>,
         instance: BotInstance,
         basis: Basis,
+        evidence: Option<EvidenceToKeep>,
         event: Vec<u8>,
     ) -> Result<Recorded, StoreError> {
         let (key, record) = (instance.path(), encode(&instance)?);
         let mut batch = basis.expected;
+        batch.extend(evidence.into_iter().flat_map(|evidence| evidence.changes));
         let rows = before.map(|before| index::of_instance(&before.instance)).unwrap_or_default();
         batch.extend(index::changes(&rows, index::of_instance(&instance)));
         batch.push(match before {

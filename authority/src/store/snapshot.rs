@@ -81,7 +81,11 @@ impl Contents {
 fn page_size(table: Table) -> usize {
     match table {
         Table::Tokens => 1,
-        Table::Bots | Table::WorkloadIdentities | Table::Locks | Table::LockTargets => 64,
+        Table::Bots
+        | Table::WorkloadIdentities
+        | Table::Locks
+        | Table::LockTargets
+        | Table::EkCertificates => 64,
         _ => PAGE,
     }
 }

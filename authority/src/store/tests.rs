@@ -153,11 +153,11 @@ async fn indexes_have_a_row_for_each_record_through_all_changes() {
     let (one, two) = (instance(ek('a'), end), instance(ek('a'), end));
     for one in [&one, &two] {
         let basis = records.basis(&one.spec.bot_name, &one.status.join_token, &[]).await.unwrap();
-        let granted = records.grant(None, one.clone(), basis, b"{}".into()).await.unwrap();
+        let granted = records.grant(None, one.clone(), basis, None, b"{}".into()).await.unwrap();
         let mut later = one.clone();
         later.set_expires(Timestamp(end + Duration::hours(5)));
         let basis = records.basis(&one.spec.bot_name, &one.status.join_token, &[]).await.unwrap();
-        records.grant(Some(&granted), later, basis, b"{}".into()).await.unwrap();
+        records.grant(Some(&granted), later, basis, None, b"{}".into()).await.unwrap();
         assert_indexed(&store).await;
     }
     assert!(records.has_instance_of_ek(&ek('a')).await.unwrap());

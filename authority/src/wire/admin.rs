@@ -17,8 +17,9 @@ use proto::v1::read_table_response::Row;
 use proto::v1::{
     AddAuthorityRequest, AddAuthorityResponse, Authority as WireAuthority, BackupRequest,
     BackupResponse, Ca, ChangeCaRequest, ChangeCaResponse, CreateRequest, CreateResponse,
-    ExportRequest, ExportResponse, GetRecoverySlotsRequest, GetRecoverySlotsResponse, GetRequest,
-    GetResponse, ListAuthoritiesRequest, ListAuthoritiesResponse, ListCasRequest, ListCasResponse,
+    ExplainJoinRequest, ExplainJoinResponse, ExportRequest, ExportResponse,
+    GetRecoverySlotsRequest, GetRecoverySlotsResponse, GetRequest, GetResponse,
+    ListAuthoritiesRequest, ListAuthoritiesResponse, ListCasRequest, ListCasResponse,
     ReadTableRequest, ReadTableResponse, RemoveAuthorityRequest, RemoveAuthorityResponse,
     RemoveRequest, RemoveResponse, ReplaceRequest, SetRecoveryKeyRequest, SetRecoveryKeyResponse,
     StatusRequest, StatusResponse,
@@ -29,6 +30,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
+use super::{endorse_v1, teleport};
 use crate::audit::Author;
 use crate::backup::Producer;
 use crate::issue::CaType;
@@ -216,6 +218,17 @@ impl AdminService for Operators {
             wrapped: slot.wrapped.unwrap_or_default(),
         });
         Ok(Response::new(GetRecoverySlotsResponse { slots: slots.collect() }))
+    }
+
+    async fn explain_join(
+        &self,
+        request: Request<ExplainJoinRequest>,
+    ) -> Result<Response<ExplainJoinResponse>, Status> {
+        let formats = [&endorse_v1::FORMAT, &teleport::kept::FORMAT];
+        let explanation = self.0.explain(&request.into_inner().join_id, &formats).await?;
+        let explanation = serde_json::to_string(&explanation)
+            .map_err(|cause| AdminError::Internal(cause.to_string()))?;
+        Ok(Response::new(ExplainJoinResponse { explanation }))
     }
 
     async fn list_cas(

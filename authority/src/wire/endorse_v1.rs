@@ -22,8 +22,10 @@ use verifier::Challenge;
 use self::messages::Claim;
 use super::conversation::{Conversation, Replies};
 use super::{grant, peer};
+use crate::evidence::{Answer, Bytes, Protocol};
 use crate::issue::Ttl;
 use crate::service::Authority;
+use crate::service::evidence::{Answered, Format, Received};
 use crate::service::join::{Candidate, Join};
 use crate::service::refusal::{Code, Refusal};
 
@@ -53,13 +55,17 @@ impl JoinService for Hosts {
 
 /// Claim, challenge, answer, credentials.
 async fn ceremony(join: &mut Join, host: &mut Host) -> Result<JoinResponse, Refusal> {
-    let bytes = host.init().await?;
+    let bytes: Arc<[u8]> = host.init().await?.into();
     let _under_way = join.begin()?;
     let (candidate, ttl) = appraise(join, &bytes).await?;
     host.challenge(candidate.challenge()).await?;
     let answer = host.answer().await?;
     let transcript = host.transcript(&bytes, candidate.challenge());
-    let proven = join.check(candidate, |secret| {
+    let kept = Answer::Mac {
+        mac: Bytes(beginning(&answer.mac)),
+        signature: Bytes(beginning(&answer.signature)),
+    };
+    let proven = join.check(candidate, kept, |secret| {
         let mac = transcript.verify_mac(secret.expose(), &answer.mac);
         mac.map_err(|_| "the MAC was not computed with the credential's secret")
     })?;
@@ -69,14 +75,38 @@ async fn ceremony(join: &mut Join, host: &mut Host) -> Result<JoinResponse, Refu
 }
 
 /// The host as a candidate, and the lifetime that it asks for. Of its claim nothing else is kept while it answers.
-async fn appraise(join: &mut Join, init: &[u8]) -> Result<(Candidate, Ttl), Refusal> {
-    let init = JoinInit::decode(init).map_err(Refusal::because(Code::Malformed))?;
+async fn appraise(join: &mut Join, bytes: &Arc<[u8]>) -> Result<(Candidate, Ttl), Refusal> {
+    let init = JoinInit::decode(&**bytes).map_err(Refusal::because(Code::Malformed))?;
     let claim = Claim::from(init);
     join.describe(&claim.token, &claim.host);
     let ttl = claim.ttl?;
-    join.set_id(claim.id?);
+    join.set_chosen_id(claim.id?);
     let snapshot = join.open_token(&claim.token).await?;
-    Ok((join.appraise(snapshot, claim.evidence).await?, ttl))
+    let received = Received { format: &FORMAT, bytes: Arc::clone(bytes) };
+    Ok((join.appraise(snapshot, claim.evidence, received).await?, ttl))
+}
+
+/// Claims and answers of this protocol, for evidence that is appraised again.
+pub(crate) static FORMAT: Format = Format {
+    protocol: Protocol::EndorseV1,
+    read: |bytes| JoinInit::decode(bytes).ok().map(|init| Claim::from(init).evidence),
+    check: |Answered { claim, exporter, challenge, answer }| {
+        let (Answer::Mac { mac, .. }, Ok(exporter)) = (answer, <&[u8; 32]>::try_from(*exporter))
+        else {
+            return Err("the answer or the value of the connection is not of this protocol");
+        };
+        let (blob, seed) = (challenge.blob(), challenge.encrypted_seed());
+        let transcript = Transcript::new(exporter, claim, blob, seed);
+        let right = transcript.verify_mac(challenge.secret().expose(), &mac.0);
+        right.map_err(|_| "the MAC was not computed with the credential's secret")?;
+        Ok(Some(transcript.signing_digest()))
+    },
+};
+
+/// A MAC or a signature as it is kept: of a longer one than ECDSA with P-256 has, the beginning shows that it is wrong.
+fn beginning(bytes: &[u8]) -> Vec<u8> {
+    const MAX: usize = 80;
+    bytes.get(..MAX).unwrap_or(bytes).to_vec()
 }
 
 /// The host at the other end of a join.

@@ -14,6 +14,7 @@ mod tests {
     mod command;
     mod create;
     mod daemon;
+    mod explain;
     mod granted;
     mod harness;
     mod identity;

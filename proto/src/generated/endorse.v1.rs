@@ -2589,6 +2589,18 @@ pub mod read_table_response {
         pub value: ::prost::alloc::vec::Vec<u8>,
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainJoinRequest {
+    /// The ID of the join, as events have it.
+    #[prost(string, tag = "1")]
+    pub join_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainJoinResponse {
+    /// JSON; docs/events.md has its fields.
+    #[prost(string, tag = "1")]
+    pub explanation: ::prost::alloc::string::String,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListCasRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3081,6 +3093,31 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("endorse.v1.AdminService", "ReadTable"));
             self.inner.unary(req, path, codec).await
         }
+        /// Explains why a join was granted or refused: appraises its evidence again.
+        pub async fn explain_join(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainJoinRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainJoinResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/endorse.v1.AdminService/ExplainJoin",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("endorse.v1.AdminService", "ExplainJoin"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Lists the CAs.
         pub async fn list_cas(
             &mut self,
@@ -3244,6 +3281,14 @@ pub mod admin_service_server {
             request: tonic::Request<super::ReadTableRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ReadTableResponse>,
+            tonic::Status,
+        >;
+        /// Explains why a join was granted or refused: appraises its evidence again.
+        async fn explain_join(
+            &self,
+            request: tonic::Request<super::ExplainJoinRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainJoinResponse>,
             tonic::Status,
         >;
         /// Lists the CAs.
@@ -3871,6 +3916,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadTableSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/endorse.v1.AdminService/ExplainJoin" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainJoinSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ExplainJoinRequest>
+                    for ExplainJoinSvc<T> {
+                        type Response = super::ExplainJoinResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainJoinRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::explain_join(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainJoinSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

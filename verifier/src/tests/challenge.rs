@@ -1,10 +1,10 @@
 //! The challenge against vectors that a TPM has opened, and opened with OpenSSL.
 
 use tpm2::crypto::{HashAlg, NoRandomness, kdfa};
-use tpm2::types::NameBuf;
+use tpm2::types::{NameBuf, SecretBuf};
 
 use super::machine::{openssl, run};
-use crate::challenge::{Challenge, ChallengeError, name_alg};
+use crate::challenge::{Challenge, ChallengeError, Derived, ORIGIN, name_alg};
 use crate::{Curve, EccKey, EkPublicKey, RsaKey};
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -20,7 +20,8 @@ fn with(
     object: &NameBuf,
     random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
 ) -> Result<Challenge, ChallengeError> {
-    Challenge::with(ek, name_alg(ek, 0).unwrap(), object, random)
+    let origin = SecretBuf::zeroed(ORIGIN).unwrap();
+    Challenge::with(ek, name_alg(ek, 0).unwrap(), object, origin, random)
 }
 
 struct Vector {
@@ -94,6 +95,43 @@ fn no_randomness_no_challenge() {
             assert!(with(&key, &name, &mut random).is_err(), "{good}");
         }
     }
+}
+
+#[test]
+fn challenge_is_made_again_from_its_origin_for_the_same_keys_only() {
+    let (name, other) = (bytes(NAME), [&bytes(NAME)[..33], &[0]].concat());
+    let [name, other] = [name, other].map(|name| NameBuf::new(&name).unwrap());
+    for key in [super::forge::rsa_key("ek"), super::forge::ecc_key("ek")] {
+        let alg = name_alg(&key, 0).unwrap();
+        let challenge = Challenge::new(&key, alg, &name).unwrap();
+        let parts = |one: &Challenge| {
+            (one.blob().to_vec(), one.encrypted_seed().to_vec(), one.secret().expose().to_vec())
+        };
+        let again = |name| {
+            let origin = challenge.origin().clone();
+            parts(&Challenge::of_origin(&key, alg, name, origin).unwrap())
+        };
+        assert_eq!(again(&name), parts(&challenge));
+        assert_ne!(again(&other).0, challenge.blob());
+        let fresh = Challenge::new(&key, alg, &name).unwrap();
+        assert_ne!(parts(&fresh), parts(&challenge));
+    }
+}
+
+/// HMAC-SHA256 of 00000001, `CHALLENGE`, 00, the number of the block, 00000100.
+#[test]
+fn randomness_is_derived_as_documented() {
+    let origin = SecretBuf::zeroed(ORIGIN).unwrap();
+    let mut derived = Derived { origin: origin.clone(), blocks: 0 };
+    let mut filled = [0; 40];
+    derived.fill(&mut filled).unwrap();
+    for (number, part) in filled.chunks(32).enumerate() {
+        let number = u32::try_from(number).unwrap().to_be_bytes();
+        let message: [&[u8]; 5] = [&[0, 0, 0, 1], b"CHALLENGE", &[0], &number, &[0, 0, 1, 0]];
+        let block = HashAlg::Sha256.hmac(&[origin.expose()], &message);
+        assert_eq!(part, &block.octets()[..part.len()]);
+    }
+    assert_eq!(derived.blocks, 2);
 }
 
 #[test]

@@ -226,8 +226,15 @@ fn token_of_an_unknown_join_method_refuses_joins_by_tpm() {
             ["Bot"],"join_method":"{method}","bot_name":"b","tpm":{{"allow":[{{"ek_public_hash":
             "{hash}"}}]}}}}}}"#
         );
-        Parsed::new(store::decode(Table::Tokens, "t", record.as_bytes()).unwrap()).unwrap()
+        let token = store::decode(Table::Tokens, "t", record.as_bytes()).unwrap();
+        Parsed::new(token, String::new()).unwrap()
     };
     assert!(token("tpm").open.is_ok());
     assert_eq!(token("tpm_and_more").open.as_ref().err(), Some(&Code::TokenMethod));
+}
+
+impl Rules {
+    fn matches(&self, ek: &ProvenEk) -> bool {
+        self.find(ek).is_some()
+    }
 }

@@ -20,8 +20,9 @@ impl Authority {
         let mut attempt = Attempt::from(peer.remote);
         let result = self.bundle_for(peer, &mut attempt).await;
         self.count(Action::TrustBundle, &result);
-        result
-            .inspect_err(|refusal| self.record_refusal(Action::TrustBundle, peer, attempt, refusal))
+        result.inspect_err(|refusal| {
+            self.record_refusal(Action::TrustBundle, peer, attempt, refusal);
+        })
     }
 
     async fn bundle_for(&self, peer: &Peer, attempt: &mut Attempt) -> Result<TrustBundle, Refusal> {

@@ -7,7 +7,7 @@ use super::fault::{Fault, Kind};
 use crate::store::Table;
 
 /// The version of the tables that this program makes and uses.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 /// How tables whose rows are often written again are stored: with room in their pages, so that an update touches no index, and
 /// cleaned before a fifth of a million rows are dead.

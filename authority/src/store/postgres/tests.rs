@@ -262,13 +262,13 @@ async fn running_authority_changes_no_table_and_stops_when_the_schema_is_newer()
         "ALTER TABLE endorse.bots ADD COLUMN a int",
         "DROP TABLE endorse.bots",
         "TRUNCATE endorse.bots",
-        "UPDATE endorse.schema SET version = 3",
+        "UPDATE endorse.schema SET version = 4",
         "DELETE FROM endorse.writers",
     ] {
         let refused = link.batch(statement).await.unwrap_err();
         assert!(refused.to_string().contains("SQLSTATE 42501"), "{statement}: {refused}");
     }
-    let newer = "UPDATE endorse.schema SET version = 3, oldest_writer = 3";
+    let newer = "UPDATE endorse.schema SET version = 4, oldest_writer = 4";
     server.sql("postgres", newer).unwrap();
     let refused = store.write(put("b")).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Unusable(why) if why.contains("upgrade this one")));

@@ -149,7 +149,7 @@ async fn brief_entry_binds_the_record_and_its_change_is_noticed() {
     let bot = instance.spec.bot_name.clone();
     let basis = records.basis(&bot, &instance.status.join_token, &[]).await.unwrap();
     let line = br#"{"event":"bot.join"}"#.to_vec();
-    records.grant(None, instance.clone(), basis, line).await.unwrap();
+    records.grant(None, instance.clone(), basis, None, line).await.unwrap();
     let joined = copy(&store, &[Table::Instances]).await;
     let mut before = records.instance(&bot, &instance.spec.instance_id).await.unwrap().unwrap();
     for generation in 2..4 {

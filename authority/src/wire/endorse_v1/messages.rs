@@ -9,9 +9,9 @@ use verifier::Challenge;
 
 use crate::issue::{Profile, Ttl};
 use crate::service::caller::Caller;
+use crate::service::chosen_id::ChosenId;
 use crate::service::grant::Grant;
 use crate::service::join::{Ek, Evidence, KeyEvidence};
-use crate::service::join_id::JoinId;
 use crate::service::refusal::{Code, Refusal};
 use crate::service::reissue::{Issue, Renewal};
 use crate::service::request::{HostInfo, Parsed};
@@ -22,7 +22,7 @@ pub(super) struct Claim {
     pub(super) token: String,
     pub(super) host: HostInfo,
     pub(super) ttl: Parsed<Ttl>,
-    pub(super) id: Parsed<Option<JoinId>>,
+    pub(super) id: Parsed<Option<ChosenId>>,
     pub(super) evidence: Evidence,
 }
 
@@ -40,7 +40,7 @@ impl From<JoinInit> for Claim {
             token: init.token,
             host: HostInfo { hostname: init.hostname, agent_version: init.agent_version },
             ttl: ttl(init.ttl_seconds),
-            id: JoinId::read(&init.join_id),
+            id: ChosenId::read(&init.join_id),
             evidence: Evidence {
                 ek,
                 ek_chain: init.ek_chain,

@@ -10,23 +10,20 @@ use proto::teleport::join_v1::join_request::Payload as Request;
 use proto::teleport::join_v1::join_response::Payload as Response;
 use proto::teleport::join_v1::join_service_server::JoinService;
 use proto::teleport::join_v1::result::Payload as ResultPayload;
-use proto::teleport::join_v1::tpm_init::Ek as WireEk;
 use proto::teleport::join_v1::{
     BotParams, BotResult, Certificates, Challenge, ClientInit, ClientParams, GivingUp, JoinRequest,
-    JoinResponse, Result as JoinResult, ServerInit, TpmEncryptedCredential, TpmInit,
+    JoinResponse, Result as JoinResult, ServerInit, TpmEncryptedCredential,
 };
 use ssh_key::{Certificate, PublicKey};
 use tonic::{Code as Grpc, Status, Streaming};
 
-use super::{Fault, METHOD, SIGNATURE_ALGORITHM_SUITE};
+use super::{Fault, METHOD, SIGNATURE_ALGORITHM_SUITE, kept};
 use crate::audit::bounded;
 use crate::issue::SubjectKey;
 use crate::resource::SystemRole;
 use crate::service::Authority;
 use crate::service::grant::Grant;
-use crate::service::join::{
-    AkEvidence, Ek, Evidence, Join, JoinSnapshot, KeyEvidence, KeyToCertify,
-};
+use crate::service::join::{Evidence, Join, JoinSnapshot, KeyToCertify};
 use crate::service::refusal::{Code, Refusal};
 use crate::service::request::{HostInfo, Parsed};
 use crate::wire::conversation::{Conversation, Replies};
@@ -73,7 +70,8 @@ async fn ceremony(
     let snapshot = open_token(join, &init, version).await?;
     client.reply(server_init()).await?;
     let (evidence, params) = tpm_init(payload(client.next().await?)?)?;
-    let candidate = join.appraise(snapshot, evidence).await?;
+    let received = kept::received(&evidence);
+    let candidate = join.appraise(snapshot, evidence, received).await?;
     let [credential_blob, secret] = super::encrypted_credential(candidate.challenge())?;
     client.reply(challenge(TpmEncryptedCredential { credential_blob, secret })).await?;
     let answer = client.next().await.map_err(Fault::from).and_then(payload);
@@ -169,29 +167,14 @@ fn server_init() -> JoinResponse {
 }
 
 fn tpm_init(request: Request) -> Result<(Evidence, ClientParams), Fault> {
-    let init = match request {
+    let mut init = match request {
         Request::TpmInit(init) => init,
         Request::GivingUp(given_up) => return Err(gave_up(&given_up)),
         other => return Err(unexpected("TPMInit", &other)),
     };
-    let TpmInit { client_params, public, create_data, create_attestation, create_signature, ek } =
-        init;
-    let params = client_params.ok_or_else(|| Fault::bad_parameter("client_params is required"))?;
-    let evidence = Evidence {
-        ek: super::endorsement_key(ek.map(|ek| match ek {
-            WireEk::EkCert(der) => Ek::Certificate(der),
-            WireEk::EkKey(spki) => Ek::PublicKey(spki),
-        })),
-        ek_chain: Vec::new(),
-        ek_name_alg: 0,
-        key: KeyEvidence::AttestationKey(AkEvidence {
-            public,
-            creation_data: create_data,
-            attest: create_attestation,
-            signature: create_signature,
-        }),
-    };
-    Ok((evidence, params))
+    let params = init.client_params.take();
+    let params = params.ok_or_else(|| Fault::bad_parameter("client_params is required"))?;
+    Ok((kept::evidence(init), params))
 }
 
 fn challenge(credential: TpmEncryptedCredential) -> JoinResponse {

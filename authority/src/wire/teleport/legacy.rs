@@ -13,7 +13,7 @@ use proto::teleport::legacy::{
 use proto::teleport::types::RegisterUsingTokenRequest;
 use tonic::{Code as Grpc, Status, Streaming};
 
-use super::{Fault, files, quoted};
+use super::{Fault, files, kept, quoted};
 use crate::resource::SystemRole;
 use crate::service::Authority;
 use crate::service::join::{
@@ -63,7 +63,8 @@ async fn ceremony(
     let (request, evidence) = init(client.next().await?)?;
     let _under_way = join.begin()?;
     let snapshot = open_token(join, &request, version).await?;
-    let candidate = join.appraise(snapshot, evidence).await?;
+    let received = kept::received(&evidence);
+    let candidate = join.appraise(snapshot, evidence, received).await?;
     let [credential_blob, secret] = super::encrypted_credential(candidate.challenge())?;
     let credential = TpmEncryptedCredential { credential_blob, secret };
     client.reply(reply(Response::ChallengeRequest(credential))).await?;

@@ -6,6 +6,7 @@
 pub(crate) mod calls;
 mod files;
 pub(crate) mod join_v1;
+pub(crate) mod kept;
 pub(crate) mod legacy;
 
 use std::time::Duration;
@@ -135,8 +136,9 @@ fn encrypted_credential(challenge: &Challenge) -> Result<[Vec<u8>; 2], Refusal> 
 /// Checks a solution: the secret that only the TPM could decrypt. It is wiped.
 fn check(join: &mut Join, candidate: Candidate, solution: Vec<u8>) -> Result<Proven, Refusal> {
     let held = SecretBuf::new(&solution);
+    let answer = kept::answer(&solution);
     drop(zeroize::Zeroizing::new(solution));
-    join.check(candidate, |secret| {
+    join.check(candidate, answer, |secret| {
         // Compared in constant time.
         let is_right = held.is_some_and(|solution| solution == *secret);
         if is_right { Ok(()) } else { Err("the solution is not the credential's secret") }

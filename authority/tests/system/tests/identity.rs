@@ -12,11 +12,12 @@ use proto::v1::join_service_client::JoinServiceClient;
 use proto::v1::prove_key_request::Step as ProveKeyStep;
 use proto::v1::workload_service_client::WorkloadServiceClient;
 use proto::v1::{
-    AddAuthorityRequest, BackupRequest, ChangeCaRequest, CreateRequest, ExportRequest,
-    GetRecoverySlotsRequest, GetRequest, GetTrustBundleRequest, IssueJwtSvidsRequest,
-    IssueSshHostRequest, IssueX509SvidsRequest, JoinRequest, ListAuthoritiesRequest,
-    ListCasRequest, ProveKeyRequest, ReadTableRequest, RemoveAuthorityRequest, RemoveRequest,
-    RenewRequest, ReplaceRequest, SetRecoveryKeyRequest, StatusRequest, WhoAmIRequest,
+    AddAuthorityRequest, BackupRequest, ChangeCaRequest, CreateRequest, ExplainJoinRequest,
+    ExportRequest, GetRecoverySlotsRequest, GetRequest, GetTrustBundleRequest,
+    IssueJwtSvidsRequest, IssueSshHostRequest, IssueX509SvidsRequest, JoinRequest,
+    ListAuthoritiesRequest, ListCasRequest, ProveKeyRequest, ReadTableRequest,
+    RemoveAuthorityRequest, RemoveRequest, RenewRequest, ReplaceRequest, SetRecoveryKeyRequest,
+    StatusRequest, WhoAmIRequest,
 };
 use testkit::simulated::{SoftwareTpm, Wire, identity};
 use tonic::{Code, Status};
@@ -95,11 +96,12 @@ const CALLS: [&str; COUNT] = [
     "ListCas",
     "ChangeCa",
     "Backup",
+    "ExplainJoin",
 ];
-const COUNT: usize = 24;
+const COUNT: usize = 25;
 
 /// A caller without certificate makes two calls on a connection.
-const WIRES: usize = 12;
+const WIRES: usize = 13;
 
 /// How each call ends for who is at the other end of a connection, in the order of [`CALLS`].
 /// The connections are all of the same caller: one without certificate makes two calls.
@@ -112,7 +114,8 @@ async fn calls(wires: [&Wire; WIRES], tpm: &SoftwareTpm) -> [Code; COUNT] {
     let [mut listing, mut adding, mut recovering] =
         [wires[8], wires[9], wires[10]].map(|wire| AdminServiceClient::new(wire.channel.clone()));
     let mut reading = AdminServiceClient::new(wires[6].channel.clone());
-    let mut rotating = AdminServiceClient::new(wires[11].channel.clone());
+    let [mut rotating, mut explaining] =
+        [wires[11], wires[12]].map(|wire| AdminServiceClient::new(wire.channel.clone()));
     let [mut workload, mut another, mut last] =
         [wires[5], wires[6], wires[7]].map(|wire| WorkloadServiceClient::new(wire.channel.clone()));
     let wish = issue_request(&SigningKey::generate(), &wires[1].exporter);
@@ -153,6 +156,7 @@ async fn calls(wires: [&Wire; WIRES], tpm: &SoftwareTpm) -> [Code; COUNT] {
         code(rotating.list_cas(ListCasRequest {}).await.map(|_| ())),
         code(rotating.change_ca(ChangeCaRequest::default()).await.map(|_| ())),
         code(listing.backup(BackupRequest {}).await.map(|_| ())),
+        code(explaining.explain_join(ExplainJoinRequest::default()).await.map(|_| ())),
     ]
 }
 

@@ -10,9 +10,9 @@ use crate::resource::{EkHash, InstanceId, Name};
 
 /// Random bytes that a host has chosen for one join.
 #[derive(Clone, Copy)]
-pub(crate) struct JoinId([u8; 16]);
+pub(crate) struct ChosenId([u8; 16]);
 
-impl JoinId {
+impl ChosenId {
     /// The ID in a message; `None` if it has none.
     pub(crate) fn read(bytes: &[u8]) -> Result<Option<Self>, Refusal> {
         match bytes {
