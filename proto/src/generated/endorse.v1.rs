@@ -2597,7 +2597,7 @@ pub struct ExplainJoinRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExplainJoinResponse {
-    /// JSON; docs/events.md has its fields.
+    /// JSON; docs/authority.md has its fields.
     #[prost(string, tag = "1")]
     pub explanation: ::prost::alloc::string::String,
 }
