@@ -19,7 +19,7 @@ use crate::data_directory::{
 };
 use crate::issue::{
     CaKey, ClusterName, IssueError, Issuer, JwtAlgorithm, JwtKey, JwtKeyChange, JwtSettings, Keys,
-    Ring, SshCa, TrustChain, X509Ca,
+    Ring, SshCa, Tainted, TrustChain, X509Ca,
 };
 use crate::keyring::{KeyringError, Opened, Own, StoredKeyring};
 use crate::store::{Records, RedbStore, Store, StoreError, has_records, present_format};
@@ -354,6 +354,7 @@ fn new_keys(
         jwt: Ring::new(JwtKey::generate(algorithm)?, now),
         sequence: 1,
         chain: TrustChain::default(),
+        tainted: Tainted::default(),
     };
     keys.chain = TrustChain::begin(&keys)?;
     Ok(keys)

@@ -382,6 +382,7 @@ fn issued(certified: Certified) -> Result<()> {
         ssh_authorities: issuer.keyring().keys().ssh.public_keys(),
         ssh_host_authorities: issuer.keyring().keys().ssh_host.public_keys(),
         trust_version: issuer.keyring().keys().chain.version(),
+        min_trust_version: 0,
         cluster: "example.test".into(),
         bot: "example".into(),
         instance: instance.spec.instance_id.to_string(),

@@ -48,6 +48,8 @@ pub struct Authenticated {
     pub(super) cluster: String,
     /// The CAs that authenticated the server.
     pub(super) trusted: Vec<CaPin>,
+    /// That of the identity.
+    trust_version: u64,
     key: AppraisedKey,
 }
 
@@ -96,6 +98,7 @@ impl Client {
             client: self.clone(),
             not_after,
             trusted,
+            trust_version: identity.trust_version,
             key: appraised,
         })
     }
@@ -122,6 +125,7 @@ impl Authenticated {
         self.budget.set(Some(MAX_CALL));
         let renewed = CallTime::new().wait(self.service.renew(request)).await;
         let issued = renewed.map_err(|status| self.refused(&status))?.into_inner();
+        self.note_lowest(issued.min_trust_version);
         let issued = Unverified::from(issued);
         if !identity.is_renewed_by(&issued.names) {
             let message = "the authority renewed a different identity";
@@ -164,6 +168,7 @@ impl Authenticated {
         self.budget.set(Some(MAX_CALL));
         let issued = CallTime::new().wait(self.service.issue(request)).await;
         let issued = issued.map_err(|status| self.refused(&status))?.into_inner();
+        self.note_lowest(issued.min_trust_version);
         Ok(verify(issued.into(), &public, Voucher::ClusterCas(&self.trusted))?)
     }
 
@@ -181,6 +186,11 @@ impl Authenticated {
         }
         let message = "the authority's response contains an invalid name";
         Err(Failure::new(Exit::Data, message, "check the authority's log").into())
+    }
+
+    /// Takes the lowest `trust_version` that credentials may have from an answer.
+    pub(super) fn note_lowest(&self, lowest: u64) {
+        self.client.reissue().note(lowest, self.trust_version);
     }
 
     /// The failure of a call.

@@ -12,6 +12,7 @@ use tls::{CaPin, ServerTrust};
 use crate::ceremony::approach::{Approach, Reached};
 use crate::ceremony::chain::StoredChain;
 use crate::ceremony::endorse_v1::EndorseV1;
+use crate::ceremony::reissue::Reissue;
 use crate::ceremony::{Granted, JoinParameters};
 use crate::config::{FirstContact, Protocol, Trust};
 use crate::credential::identity::{Identity, Joined};
@@ -31,6 +32,7 @@ pub struct Client {
     /// The protocol of the configuration; without, the server decides it.
     protocol: Option<Protocol>,
     log: Option<Log>,
+    reissue: Reissue,
     history: Arc<History>,
 }
 
@@ -68,7 +70,15 @@ impl Client {
     /// The CA file cannot be read, or has no certificate.
     pub fn new(addresses: Vec<String>, trust: &Trust) -> Result<Self, Failure> {
         let (trust, contact) = (trust.clone(), trust.read()?);
-        Ok(Self { addresses, trust, contact, protocol: None, log: None, history: Arc::default() })
+        Ok(Self {
+            addresses,
+            trust,
+            contact,
+            protocol: None,
+            log: None,
+            reissue: Reissue::default(),
+            history: Arc::default(),
+        })
     }
 
     /// The same, which logs what it passes over.
@@ -81,6 +91,16 @@ impl Client {
     #[must_use]
     pub fn by(self, protocol: Option<Protocol>) -> Self {
         Self { protocol, ..self }
+    }
+
+    /// The same, which says there if everything has to be renewed.
+    #[must_use]
+    pub fn reissuing(self, reissue: Reissue) -> Self {
+        Self { reissue, ..self }
+    }
+
+    pub(super) const fn reissue(&self) -> &Reissue {
+        &self.reissue
     }
 
     /// By which protocol to join a host that may have an identity. That of the identity is kept until the configuration has

@@ -13,6 +13,7 @@ mod handshake;
 mod prove_key;
 #[cfg(test)]
 mod proxy_tests;
+pub mod reissue;
 #[cfg(feature = "teleport")]
 mod rejoin;
 pub mod route;

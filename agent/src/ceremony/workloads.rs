@@ -182,6 +182,7 @@ impl Authenticated {
 
     /// The trust bundle of an answer, which the CAs of the connection vouch for.
     pub(super) fn bundle(&self, bundle: v1::TrustBundle) -> Result<Bundle, Failure> {
+        self.note_lowest(bundle.min_trust_version);
         let voucher = Voucher::ClusterCas(&self.trusted);
         let key = |key: v1::JwtAuthority| JwtKey::new(&key.key_id, &key.algorithm, &key.public_key);
         let bundle = UnverifiedBundle {

@@ -40,6 +40,7 @@ use self::stop::Stop;
 use self::worker::{Ended, Inventory, Mismatch, Worker};
 use self::workloads::sockets::Sockets;
 use crate::attest::Reader;
+use crate::ceremony::reissue::Reissue;
 use crate::config::Settings;
 use crate::credential::identity::rfc3339;
 use crate::log::Log;
@@ -115,13 +116,14 @@ pub async fn run(
     );
     let machine = machine(&worker, found)?;
     let machine = if settings.oneshot { machine.once() } else { machine };
-    let (running_check, mismatch) = (None, worker.mismatch());
+    let (running_check, mismatch, reissue) = (None, worker.mismatch(), worker.reissue());
     let slot = Slot::Free(Box::new(worker));
     let mut daemon = Daemon {
         machine,
         slot,
         running_check,
         mismatch,
+        reissue,
         health,
         answers,
         sockets,
@@ -163,6 +165,8 @@ struct Daemon {
     slot: Slot,
     running_check: Option<RunningCheck>,
     mismatch: Mismatch,
+    /// Whether the authority has asked to renew everything.
+    reissue: Reissue,
     health: Health,
     answers: Answers,
     sockets: Sockets,
@@ -221,6 +225,11 @@ impl Daemon {
                     Event::AlarmRang
                 }
                 seen = RunningCheck::news(&mut self.running_check) => self.files_checked(seen),
+                () = self.reissue.wanted() => {
+                    self.log.warn("a CA of the cluster is tainted: renewing everything", &[]);
+                    self.sockets.renew();
+                    Event::RenewRequested
+                }
                 event = self.signals.next() => {
                     self.note_request(&event);
                     event
@@ -258,7 +267,15 @@ impl Daemon {
                 self.running_check = None;
                 Ok(Event::Configured(Box::new(machine(worker, found)?)))
             }
-            _ => Ok(Event::Ended(ended.job, ended.outcome)),
+            _ => {
+                if let (Job::Join, Outcome::Valid(_) | Outcome::NotStored(_)) =
+                    (ended.job, ended.outcome)
+                {
+                    // What workloads have is of another bot instance, perhaps of a CA that was revoked.
+                    self.sockets.renew();
+                }
+                Ok(Event::Ended(ended.job, ended.outcome))
+            }
         }
     }
 

@@ -29,6 +29,7 @@ use super::workloads;
 use crate::attest::Reader;
 use crate::ceremony::authenticated::{Authenticated, Denied};
 use crate::ceremony::client::Client;
+use crate::ceremony::reissue::Reissue;
 use crate::config::{self, Lifetime, Renewal, ServiceName, Settings};
 use crate::credential::cache::Cache;
 use crate::credential::identity::Identity;
@@ -89,6 +90,8 @@ pub(crate) struct Worker {
     tpm: TpmAccess,
     /// Keys of services in the TPM that are in use.
     tpm_keys: HashMap<ServiceName, UsedTpmKey>,
+    /// Whether the authority has asked to renew everything.
+    reissue: Reissue,
     stop: Stop,
     meter: Meter,
     log: Log,
@@ -110,8 +113,9 @@ impl Worker {
         log: Log,
     ) -> Result<Self, Failure> {
         let access = Access::new(&settings);
-        let read = Arc::clone(&settings);
-        let client = access.configuration.run(move || client(&read, log)).await?;
+        let (read, reissue) = (Arc::clone(&settings), Reissue::default());
+        let telling = reissue.clone();
+        let client = access.configuration.run(move || client(&read, telling, log)).await?;
         let read = Arc::clone(&settings);
         let (store, identity) = access.storage.run(move || open(&read, log)).await?;
         let cache = Cache::default();
@@ -137,6 +141,7 @@ impl Worker {
             connection: None,
             tpm,
             tpm_keys: HashMap::new(),
+            reissue,
             stop,
             meter,
             log,
@@ -159,6 +164,11 @@ impl Worker {
             reader: reader.cloned(),
             log: self.log,
         }
+    }
+
+    /// Whether the authority has asked to renew everything.
+    pub(crate) fn reissue(&self) -> Reissue {
+        self.reissue.clone()
     }
 
     /// What was found: the identity's validity.
@@ -321,9 +331,10 @@ fn open(settings: &Settings, log: Log) -> Result<(Store, Option<Identity>), Fail
     Ok((Store::Directory(Arc::new(storage)), identity))
 }
 
-fn client(settings: &Settings, log: Log) -> Result<Client, Failure> {
+fn client(settings: &Settings, reissue: Reissue, log: Log) -> Result<Client, Failure> {
     let authorities = settings.authorities.iter().map(ToString::to_string).collect();
-    Ok(Client::new(authorities, &settings.trust)?.with_log(log).by(settings.protocol))
+    let client = Client::new(authorities, &settings.trust)?.with_log(log).by(settings.protocol);
+    Ok(client.reissuing(reissue))
 }
 
 /// A call to the authority, and its line in the log.

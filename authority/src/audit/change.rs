@@ -48,6 +48,10 @@ pub(crate) enum KeyringDeed {
     Activated,
     /// A CA is no longer trusted.
     Retired,
+    /// A CA is replaced at once, since others may have its key.
+    Tainted,
+    /// A tainted CA is no longer trusted.
+    Revoked,
     /// An authority can use the keys.
     Admitted,
     /// An authority cannot use them any more.
@@ -213,6 +217,8 @@ impl Author {
             KeyringDeed::Withdrawn => ("ca.withdraw", "EN303I"),
             KeyringDeed::Activated => ("ca.activate", "EN304I"),
             KeyringDeed::Retired => ("ca.retire", "EN305I"),
+            KeyringDeed::Tainted => ("ca.taint", "EN306W"),
+            KeyringDeed::Revoked => ("ca.revoke", "EN307W"),
             KeyringDeed::Admitted => ("authority.add", "EN311I"),
             KeyringDeed::AuthorityRemoved => ("authority.remove", "EN312I"),
             KeyringDeed::RecoverySet => ("recovery_key.set", "EN313I"),

@@ -15,6 +15,16 @@ const ACTIVATE_HELP: &str = "\
 From now on servers show certificates of the new CA. A host that does not know it verifies nothing and must be given the new CA pin, so this \
 refuses until all hosts with a valid certificate have renewed since `prepare`.";
 
+/// What follows `authority ca taint`, below its help.
+const TAINT_HELP: &str = "\
+A new CA signs from now on, and nothing waits for it. The tainted one stays trusted, so that hosts can fetch the new one and renew; \
+`authority ca status` shows how many have not. Remove it then with `authority ca revoke`. See docs/disaster.md.";
+
+/// Whom `authority ca revoke` cuts off, below its help.
+const REVOKE_HELP: &str = "\
+Refuses until all hosts with a valid certificate have renewed since `taint`. After the X.509 CA was revoked, a host that has not renewed, or \
+that is installed with the old CA pin, must be given the new one (`authority status`); it then proves its TPM again.";
+
 /// `authority ca`
 #[derive(Debug, Subcommand)]
 pub enum Ca {
@@ -30,6 +40,12 @@ pub enum Ca {
     /// Replace a CA: prepare now, the other steps follow by themselves
     #[command(after_help = ROTATE_HELP)]
     Rotate(Prepare),
+    /// Replace a CA at once, because others may have its key: all hosts renew at their next contact
+    #[command(after_help = TAINT_HELP)]
+    Taint(Prepare),
+    /// Remove tainted CAs from the trust bundle, once all hosts have renewed
+    #[command(after_help = REVOKE_HELP)]
+    Revoke(Step),
     /// Print the public keys of all trusted CAs of a type
     Export(Export),
 }
@@ -74,7 +90,7 @@ pub struct Status {
     pub format: ListFormat,
 }
 
-/// `authority ca prepare` and `rotate`
+/// `authority ca prepare`, `rotate` and `taint`
 #[derive(Debug, Args)]
 pub struct Prepare {
     /// Where the data is
@@ -85,7 +101,7 @@ pub struct Prepare {
     pub types: Types,
 }
 
-/// `authority ca activate` and `retire`
+/// `authority ca activate`, `retire` and `revoke`
 #[derive(Debug, Args)]
 pub struct Step {
     /// Where the data is

@@ -21,7 +21,7 @@ use super::{issue_failure, unsupported};
 use crate::data_directory::read_private;
 use crate::issue::{
     CaKey, CaState, ClusterName, Dated, JwtAlgorithm, JwtKey, JwtPublicKey, Keys, Ring, SshCa,
-    TrustChain, X509Ca,
+    Tainted, TrustChain, X509Ca,
 };
 use crate::resource::Timestamp;
 
@@ -93,7 +93,8 @@ impl KeyringFiles {
         };
         let (x509, ssh) = (Ring::new(x509, since), Ring::new(ssh, since));
         let ssh_host = Ring::new(ssh_host, since);
-        let mut keys = Keys { x509, ssh, ssh_host, jwt, sequence, chain };
+        let tainted = Tainted::default();
+        let mut keys = Keys { x509, ssh, ssh_host, jwt, sequence, chain, tainted };
         // No CA of the past vouches for one that was put in its place in the directory.
         let is_continued = keys.chain.ends_with(&keys);
         if !is_continued {

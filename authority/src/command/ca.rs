@@ -22,6 +22,8 @@ pub(super) async fn run(command: Ca) -> Result<(), Failure> {
         Ca::Rotate(Prepare { data, types }) => change(&data, types, WireStep::Rotate, false).await,
         Ca::Activate(what) => step(what, WireStep::Activate).await,
         Ca::Retire(what) => step(what, WireStep::Retire).await,
+        Ca::Taint(Prepare { data, types }) => change(&data, types, WireStep::Taint, false).await,
+        Ca::Revoke(what) => step(what, WireStep::Revoke).await,
         Ca::Export(what) => export(what).await,
     }
 }

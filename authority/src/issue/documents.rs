@@ -115,7 +115,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::issue::{CaKey, JwtAlgorithm, JwtKey, Ring, SshCa, TrustChain};
+    use crate::issue::{CaKey, JwtAlgorithm, JwtKey, Ring, SshCa, Tainted, TrustChain};
 
     const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
 
@@ -134,6 +134,7 @@ mod tests {
             jwt: Ring::new(jwt(JwtAlgorithm::Es256), NOW).with_next(jwt(JwtAlgorithm::Rs256), NOW),
             sequence: 7,
             chain: TrustChain::default(),
+            tainted: Tainted::default(),
         }
     }
 

@@ -195,9 +195,9 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::issue::TrustChain;
     use crate::issue::{CaKey, ClusterName, JwtAlgorithm, JwtSettings, Keyring, Keys, Ring};
     use crate::issue::{SshCa, X509Ca};
+    use crate::issue::{Tainted, TrustChain};
     use crate::resource::{BotSpec, Metadata, Timestamp};
 
     const NOW: OffsetDateTime = datetime!(2026-06-01 12:00:00.75 UTC);
@@ -219,6 +219,7 @@ mod tests {
             jwt,
             sequence: 1,
             chain: TrustChain::default(),
+            tainted: Tainted::default(),
         }));
         let issuer = issuer.map(|url| url.parse().unwrap());
         Issuer::with(cluster, keyring, JwtSettings { algorithm, issuer })

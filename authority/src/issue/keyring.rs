@@ -134,6 +134,19 @@ impl<A> Ring<A> {
         Self { active: Dated { since: now, ..next }, next: None, retired }
     }
 
+    /// A new CA signs at once. A next one is dropped: whoever has one private key of an authority may have them all.
+    #[must_use]
+    pub fn replaced(self, ca: A, now: OffsetDateTime) -> Self {
+        self.with_next(ca, now).activated(now)
+    }
+
+    /// Without these of the retired.
+    #[must_use]
+    pub fn without_retired(mut self, is_gone: impl Fn(&A) -> bool) -> Self {
+        self.retired.retain(|one| !is_gone(&one.ca));
+        self
+    }
+
     /// Without the next CA.
     #[must_use]
     pub fn without_next(self) -> Self {
@@ -197,6 +210,24 @@ pub struct Keys {
     pub sequence: u64,
     /// How peers get from the CAs of the past to these.
     pub chain: TrustChain,
+    /// Which of them others may have the private keys of.
+    pub tainted: Tainted,
+}
+
+/// The CAs whose private keys may be known to others. They sign nothing, and what they have signed is renewed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tainted {
+    /// Their keys.
+    pub key_ids: Vec<String>,
+    /// The document of the trust chain that came with the last of them; 0 if there was none. What was issued before it is renewed.
+    pub version: u64,
+}
+
+impl Tainted {
+    /// Whether this key is one of them.
+    pub fn has(&self, key_id: &str) -> bool {
+        self.key_ids.iter().any(|tainted| tainted == key_id)
+    }
 }
 
 impl Keys {
@@ -205,14 +236,37 @@ impl Keys {
         self.ssh.trusted().chain(self.ssh_host.trusted())
     }
 
+    /// The IDs of all keys.
+    fn key_ids(&self) -> Vec<&str> {
+        let x509 = self.x509.trusted().map(|ca| ca.key_id());
+        let ssh = self.ssh_trusted().map(|ca| ca.key_id());
+        let jwt = self.jwt.trusted().map(|key| key.public().key_id());
+        x509.chain(ssh).chain(jwt).collect()
+    }
+
     /// The same, with the sequence number and the chain that come after those of the CAs before.
     ///
     /// # Errors
     /// The chain cannot be extended.
     pub fn following(self, before: &Self) -> Result<Self, IssueError> {
         let sequence = before.sequence.saturating_add(1);
-        let chain = before.chain.extended(before, &self)?;
-        Ok(Self { sequence, chain, ..self })
+        let trusted = self.key_ids();
+        let mut tainted = self.tainted.clone();
+        tainted.key_ids.retain(|tainted| trusted.contains(&tainted.as_str()));
+        let is_new = |key_id: &String| !before.tainted.key_ids.contains(key_id);
+        let is_tainted = tainted.key_ids.iter().any(is_new);
+        let is_revoked =
+            |ca: &Arc<X509Ca>| before.tainted.has(ca.key_id()) && !trusted.contains(&ca.key_id());
+        let chain = match before.x509.trusted().any(is_revoked) {
+            // Who has its key could lead hosts anywhere.
+            true => before.chain.begun_again(&self)?,
+            false => before.chain.extended(before, &self, is_tainted)?,
+        };
+        if is_tainted {
+            tainted.version = chain.version();
+        }
+        drop(trusted);
+        Ok(Self { sequence, chain, tainted, ..self })
     }
 
     /// A digest of all that peers are to trust, by which a start notices a change.

@@ -32,7 +32,7 @@ pub use issuer_url::IssuerUrl;
 pub use jwt_key::{JwtAlgorithm, JwtKey, JwtPublicKey};
 pub use jwt_schedule::{JwtKeyChange, JwtKeyStep, PUBLISHED_AFTER_USE, PUBLISHED_BEFORE_USE};
 pub use jwt_svid::{Audiences, JwtClaims, JwtSvid};
-pub use keyring::{CaState, CaType, Dated, Keyring, Keys, Ring};
+pub use keyring::{CaState, CaType, Dated, Keyring, Keys, Ring, Tainted};
 pub use profile::{Profile, authority_spiffe_id, spiffe_id};
 pub use ssh::SshCa;
 pub use subject::{JoinAttributes, JoinMeta, Subject, SubjectError, TpmAttributes, Traits};
@@ -224,6 +224,7 @@ impl Issuer {
             jwt: Ring::new(jwt, since),
             sequence: 1,
             chain: TrustChain::default(),
+            tainted: Tainted::default(),
         };
         Self::with(cluster, Arc::new(Keyring::new(keys)), JwtSettings::default())
     }

@@ -73,11 +73,17 @@ impl TrustChain {
     }
 
     /// The chain after a change of the CAs. The keys for JWTs are not in it: they change more often, by a schedule of their own.
-    pub(super) fn extended(&self, before: &Keys, after: &Keys) -> Result<Self, IssueError> {
+    /// With a CA that is `tainted` there is a document in any case.
+    pub(super) fn extended(
+        &self,
+        before: &Keys,
+        after: &Keys,
+        is_tainted: bool,
+    ) -> Result<Self, IssueError> {
         let mut chain = if self.0.is_empty() { Self::begin(before)? } else { self.clone() };
         let trusted = Trusted::of(after);
         if let Some(last) = chain.0.last()
-            && trusted != Trusted::of(before)
+            && (is_tainted || trusted != Trusted::of(before))
         {
             let version = last.version.saturating_add(1);
             let previous = Some((&**last, &**before.x509.active()));
@@ -85,6 +91,13 @@ impl TrustChain {
             chain.0.push(Arc::new(link));
         }
         Ok(chain)
+    }
+
+    /// A chain that begins with these CAs and goes on counting: no CA of the past leads to them.
+    pub(super) fn begun_again(&self, keys: &Keys) -> Result<Self, IssueError> {
+        let version = self.version().saturating_add(1);
+        let link = Link::sign(version, Trusted::of(keys), keys.x509.active(), None)?;
+        Ok(Self(vec![Arc::new(link)]))
     }
 
     /// Whether the newest document has what hosts are to trust now.
@@ -225,7 +238,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::issue::{CaKey, JwtAlgorithm, JwtKey, Keyring, Ring, SshCa};
+    use crate::issue::{CaKey, JwtAlgorithm, JwtKey, Keyring, Ring, SshCa, Tainted};
 
     const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
 
@@ -242,6 +255,7 @@ mod tests {
             jwt: Ring::new(JwtKey::generate(JwtAlgorithm::Es256).unwrap(), NOW),
             sequence: 1,
             chain: TrustChain::default(),
+            tainted: Tainted::default(),
         }
     }
 

@@ -50,6 +50,7 @@ pub(super) async fn load(
         jwt: ring(record, CaType::Jwt, |ca| jwt(ca, algorithm, || pem(ca)))?,
         sequence: record.sequence,
         chain: record.chain.clone(),
+        tainted: record.tainted.clone(),
     })
 }
 

@@ -4,7 +4,7 @@ use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 
 use super::KeyringError;
-use crate::issue::{CaState, CaType, Dated, JwtAlgorithm, Keys, Ring, TrustChain};
+use crate::issue::{CaState, CaType, Dated, JwtAlgorithm, Keys, Ring, Tainted, TrustChain};
 use crate::resource::Timestamp;
 
 /// The record of the keyring. Each change of it, and of the authorities that can use it, replaces it: compare-and-set on it decides
@@ -20,6 +20,9 @@ pub(super) struct Record {
     /// [`Keys::chain`].
     #[serde(default)]
     pub(super) chain: TrustChain,
+    /// [`Keys::tainted`].
+    #[serde(default)]
+    pub(super) tainted: Tainted,
     /// The revision in which the CAs changed last.
     #[serde(default)]
     pub(super) changed: u64,
@@ -67,6 +70,7 @@ impl Record {
             rotating: Vec::new(),
             cas: cas(keys)?,
             chain: keys.chain.clone(),
+            tainted: keys.tainted.clone(),
             former: Vec::new(),
             recovery: None,
         })
@@ -84,6 +88,7 @@ impl Record {
             changed: touched.revision,
             cas,
             chain: keys.chain.clone(),
+            tainted: keys.tainted.clone(),
             former,
             ..touched
         })

@@ -21,6 +21,10 @@ pub enum Step {
     Activate,
     /// Retired CAs are no longer trusted.
     Retire,
+    /// A new CA signs at once, since others may have the key of the one that has signed.
+    Taint,
+    /// Tainted CAs are no longer trusted.
+    Revoke,
 }
 
 impl Step {
@@ -30,6 +34,8 @@ impl Step {
             Self::Prepare => KeyringDeed::Prepared,
             Self::Activate => KeyringDeed::Activated,
             Self::Retire => KeyringDeed::Retired,
+            Self::Taint => KeyringDeed::Tainted,
+            Self::Revoke => KeyringDeed::Revoked,
         }
     }
 
@@ -39,6 +45,8 @@ impl Step {
             Self::Prepare => "prepare",
             Self::Activate => "activate",
             Self::Retire => "retire",
+            Self::Taint => "taint",
+            Self::Revoke => "revoke",
         }
     }
 }
@@ -52,7 +60,7 @@ pub enum Caution {
     Force,
 }
 
-/// What the CAs of a type are after a step. `make` makes a new CA.
+/// What the CAs of a type are after a step. `make` makes a new CA; `is_tainted` says which are tainted.
 ///
 /// # Errors
 /// The step is not possible now, or its CA cannot be made.
@@ -60,10 +68,12 @@ pub(super) fn after<A>(
     step: Step,
     ring: &Ring<A>,
     make: impl FnOnce() -> Result<A, IssueError>,
+    is_tainted: impl Fn(&A) -> bool,
     caution: Caution,
     now: OffsetDateTime,
 ) -> Result<Ring<A>, KeyringError> {
     let refused = |why: String| Err(KeyringError::Refused(why));
+    let is_any_tainted = ring.retired().iter().any(|one| is_tainted(&one.ca));
     match (step, ring.next(), ring.retired().iter().map(|one| one.since).max()) {
         (Step::Prepare, Some(_), _) => {
             refused("there is a next CA already: activate it first".to_owned())
@@ -76,6 +86,14 @@ pub(super) fn after<A>(
             refused("there is no next CA: create it with `authority ca prepare`".to_owned())
         }
         (Step::Activate, Some(_), _) => Ok(ring.clone().activated(now)),
+        (Step::Taint, ..) => Ok(ring.clone().replaced(make()?, now)),
+        (Step::Revoke, ..) if is_any_tainted => Ok(ring.clone().without_retired(is_tainted)),
+        (Step::Revoke, ..) => {
+            refused("there is no tainted CA: replace it with `authority ca taint` first".to_owned())
+        }
+        (Step::Retire, ..) if is_any_tainted => {
+            refused("the retired CA is tainted: remove it with `authority ca revoke`".to_owned())
+        }
         (Step::Retire, _, None) => refused("there is no retired CA".to_owned()),
         (Step::Retire, _, Some(since)) if caution == Caution::Wait && now - since < RETIRED_FOR => {
             let until = Timestamp(since + RETIRED_FOR);
@@ -143,6 +161,7 @@ mod tests {
         let two = one.clone().with_next(2, NOW);
         let old = two.clone().activated(NOW);
         let both = old.clone().with_next(3, NOW);
+        let tainted = Ring::new(6, NOW).replaced(7, NOW).replaced(8, NOW);
         let table = [
             (Step::Prepare, &one, "1/9/"),
             (Step::Prepare, &two, "there is a next CA already"),
@@ -154,10 +173,16 @@ mod tests {
             (Step::Retire, &two, "there is no retired CA"),
             (Step::Retire, &old, "2//"),
             (Step::Retire, &both, "2/3/"),
+            (Step::Taint, &one, "9//1"),
+            (Step::Taint, &two, "9//1"),
+            (Step::Taint, &old, "9//1,2"),
+            (Step::Revoke, &old, "there is no tainted CA"),
+            (Step::Revoke, &tainted, "8//6"),
+            (Step::Retire, &tainted, "the retired CA is tainted"),
         ];
         for (step, ring, expected) in table {
             let then = NOW + RETIRED_FOR;
-            let said = match after(step, ring, || Ok(9), Caution::Wait, then) {
+            let said = match after(step, ring, || Ok(9), |ca| *ca == 7, Caution::Wait, then) {
                 Ok(ring) => shown(&ring),
                 Err(cause) => cause.to_string(),
             };
@@ -170,7 +195,7 @@ mod tests {
         let ring = Ring::new(1, NOW).with_next(2, NOW).activated(NOW);
         let at = |seconds: i64, caution| {
             let then = NOW + time::Duration::seconds(seconds);
-            after(Step::Retire, &ring, || Ok(9), caution, then).map(|ring| shown(&ring))
+            after(Step::Retire, &ring, || Ok(9), |_| false, caution, then).map(|ring| shown(&ring))
         };
         let refused = at(24 * 3600 + 299, Caution::Wait).unwrap_err();
         assert!(refused.to_string().ends_with("valid until 2026-06-02T12:05:00Z"), "{refused}");

@@ -35,6 +35,8 @@ pub struct CaOverview {
     pub version: u64,
     /// Whether the next steps follow by themselves.
     pub is_rotating: bool,
+    /// The document of the trust chain before which everything is to be renewed, if it is tainted.
+    pub tainted: Option<u64>,
 }
 
 impl StoredKeyring {
@@ -59,7 +61,7 @@ impl StoredKeyring {
             Ok(Some((next, key_id)))
         };
         let amend = move |record: &mut Record| {
-            let is_last = step == Step::Retire;
+            let is_last = !matches!(step, Step::Prepare | Step::Activate);
             record.rotating.retain(|one| *one != ca_type || (rotates && !is_last));
             if rotates && !is_last && !record.rotating.contains(&ca_type) {
                 record.rotating.push(ca_type);
@@ -95,6 +97,7 @@ impl StoredKeyring {
             revision: loaded.record.changed,
             version: keys.chain.first_with(ca.ca_type, &ca.public),
             is_rotating: loaded.record.rotating.contains(&ca.ca_type),
+            tainted: keys.tainted.has(&ca.key_id).then_some(keys.tainted.version),
         };
         loaded.record.cas.iter().map(overview).collect()
     }
@@ -156,43 +159,61 @@ impl Maker<'_> {
         if ca_type == CaType::Jwt && step == Step::Activate && caution == Caution::Wait {
             check_published(&keys.jwt, now)?;
         }
-        let keys = keys.clone();
-        let (keys, key_id) = match ca_type {
+        let is_tainted = |key_id: &str| keys.tainted.has(key_id);
+        let before = keys.clone();
+        let (mut next, key_id) = match ca_type {
             CaType::X509 => {
                 let make = || X509Ca::create(cluster, CaKey::generate()?, now);
-                let ring = after(step, &keys.x509, make, caution, now)?;
-                let ca = about(step, &keys.x509, &ring);
-                (Keys { x509: ring, ..keys }, ca.map(|ca| ca.key_id().to_owned()))
+                let key_id = |ca: &X509Ca| ca.key_id().to_owned();
+                let is_tainted = |ca: &X509Ca| is_tainted(ca.key_id());
+                let ring = after(step, &keys.x509, make, is_tainted, caution, now)?;
+                let ca = about(step, &keys.x509, &ring, is_tainted);
+                (Keys { x509: ring, ..before }, ca.as_deref().map(key_id))
             }
             CaType::Ssh => {
                 let make = || SshCa::new(cluster, &CaKey::generate()?);
-                let ring = after(step, &keys.ssh, make, caution, now)?;
-                let ca = about(step, &keys.ssh, &ring);
-                (Keys { ssh: ring, ..keys }, ca.map(|ca| ca.key_id().to_owned()))
+                let is_tainted = |ca: &SshCa| is_tainted(ca.key_id());
+                let ring = after(step, &keys.ssh, make, is_tainted, caution, now)?;
+                let ca = about(step, &keys.ssh, &ring, is_tainted);
+                (Keys { ssh: ring, ..before }, ca.map(|ca| ca.key_id().to_owned()))
             }
             CaType::SshHost => {
                 let make = || SshCa::of_hosts(cluster, &CaKey::generate()?);
-                let ring = after(step, &keys.ssh_host, make, caution, now)?;
-                let ca = about(step, &keys.ssh_host, &ring);
-                (Keys { ssh_host: ring, ..keys }, ca.map(|ca| ca.key_id().to_owned()))
+                let is_tainted = |ca: &SshCa| is_tainted(ca.key_id());
+                let ring = after(step, &keys.ssh_host, make, is_tainted, caution, now)?;
+                let ca = about(step, &keys.ssh_host, &ring, is_tainted);
+                (Keys { ssh_host: ring, ..before }, ca.map(|ca| ca.key_id().to_owned()))
             }
             CaType::Jwt => {
                 let make = || JwtKey::generate(self.algorithm);
-                let ring = after(step, &keys.jwt, make, caution, now)?;
-                let key = about(step, &keys.jwt, &ring);
-                (Keys { jwt: ring, ..keys }, key.map(|key| key.public().key_id().to_owned()))
+                let is_tainted = |key: &JwtKey| is_tainted(key.public().key_id());
+                let ring = after(step, &keys.jwt, make, is_tainted, caution, now)?;
+                let key = about(step, &keys.jwt, &ring, is_tainted);
+                (Keys { jwt: ring, ..before }, key.map(|key| key.public().key_id().to_owned()))
             }
         };
-        Ok((keys, key_id.unwrap_or_default()))
+        let key_id = key_id.unwrap_or_default();
+        if step == Step::Taint {
+            next.tainted.key_ids.push(key_id.clone());
+        }
+        Ok((next, key_id))
     }
 }
 
 /// The CA that a step is about.
-fn about<A>(step: Step, before: &Ring<A>, after: &Ring<A>) -> Option<Arc<A>> {
+fn about<A>(
+    step: Step,
+    before: &Ring<A>,
+    after: &Ring<A>,
+    is_tainted: impl Fn(&A) -> bool,
+) -> Option<Arc<A>> {
+    let mut retired = before.retired().iter().map(|one| Arc::clone(&one.ca));
     match step {
         Step::Prepare => after.next().map(|one| Arc::clone(&one.ca)),
         Step::Activate => Some(Arc::clone(after.active())),
-        Step::Retire => before.retired().first().map(|one| Arc::clone(&one.ca)),
+        Step::Retire => retired.next(),
+        Step::Taint => Some(Arc::clone(before.active())),
+        Step::Revoke => retired.find(|ca| is_tainted(ca)),
     }
 }
 

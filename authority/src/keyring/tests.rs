@@ -4,7 +4,7 @@ use super::*;
 use crate::audit::replay::Finding;
 use crate::data_directory::DataDirectory;
 use crate::issue::{
-    CaKey, ClusterName, JwtKey, PUBLISHED_BEFORE_USE, Ring, SshCa, TrustChain, X509Ca,
+    CaKey, ClusterName, JwtKey, PUBLISHED_BEFORE_USE, Ring, SshCa, Tainted, TrustChain, X509Ca,
 };
 use crate::store::{Keyed, MemoryStore, Pages, Pending, Range, Records, Snapshot};
 use p256::SecretKey;
@@ -26,6 +26,7 @@ fn keys(algorithm: JwtAlgorithm) -> Keys {
         jwt: Ring::new(JwtKey::generate(algorithm).unwrap(), NOW),
         sequence: 1,
         chain: TrustChain::default(),
+        tainted: Tainted::default(),
     }
 }
 

@@ -77,6 +77,9 @@ pub struct BotInstanceStatus {
     /// Its last join, for `authority explain`. Records of before this field have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_id: Option<JoinId>,
+    /// The newest document of the trust chain when its certificate was issued. What was issued before a CA was tainted is renewed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub issued_version: u64,
     /// When it joined.
     pub joined: Timestamp,
     /// When it renewed last.
@@ -229,6 +232,7 @@ impl BotInstance {
             heartbeat: None,
             trust_version: 0,
             join_id: None,
+            issued_version: 0,
             joined: now,
             renewed: None,
             last_seen: now,

@@ -21,15 +21,17 @@ const SPREAD: time::Duration = time::Duration::minutes(5);
 /// Bot instances that are read at once.
 const PAGE: usize = 256;
 
-/// Who does not have a CA that is to sign yet.
-#[derive(Debug, Default)]
+/// Who does not have a CA that is to sign yet, or has not renewed since a CA was tainted.
+#[derive(Debug)]
 pub(crate) struct Behind {
     /// Live authorities that have not loaded it, by name.
     pub(crate) authorities: Vec<String>,
-    /// How many bot instances have got no certificate since it was published.
+    /// How many bot instances have got no certificate since.
     pub(crate) instances: u64,
     /// Some of them, as `BOT/UUID`.
     pub(crate) named: Vec<String>,
+    /// What they lack.
+    lacks: &'static str,
 }
 
 /// What was done to a CA.
@@ -45,9 +47,10 @@ impl Admin {
         let keyring = self.keyring()?;
         let mut cas = Vec::new();
         for ca in keyring.cas().await {
-            let behind = match ca.state {
-                CaState::Next => Some(self.0.behind(keyring, &ca).await?),
-                CaState::Active | CaState::Retired => None,
+            let behind = match (ca.state, ca.tainted) {
+                (CaState::Next, _) => Some(self.0.behind(keyring, &ca).await?),
+                (_, Some(version)) => Some(self.0.not_renewed(version).await?),
+                (CaState::Active | CaState::Retired, None) => None,
             };
             cas.push((ca, behind));
         }
@@ -64,8 +67,8 @@ impl Admin {
         author: Author,
     ) -> Result<Vec<CaChange>, AdminError> {
         let keyring = self.keyring()?;
-        if step == Step::Activate && caution == Caution::Wait {
-            self.check_ready(keyring, types).await?;
+        if matches!(step, Step::Activate | Step::Revoke) && caution == Caution::Wait {
+            self.check_ready(keyring, types, step).await?;
         }
         let mut changes = Vec::new();
         for ca_type in types {
@@ -88,12 +91,14 @@ impl Admin {
         &self,
         keyring: &StoredKeyring,
         types: &[CaType],
+        step: Step,
     ) -> Result<(), AdminError> {
-        for ca in keyring.cas().await {
-            if ca.state != CaState::Next || !types.contains(&ca.ca_type) {
-                continue;
-            }
-            let behind = self.0.behind(keyring, &ca).await?;
+        for ca in keyring.cas().await.into_iter().filter(|ca| types.contains(&ca.ca_type)) {
+            let behind = match (step, ca.state, ca.tainted) {
+                (Step::Activate, CaState::Next, _) => self.0.behind(keyring, &ca).await?,
+                (Step::Revoke, _, Some(version)) => self.0.not_renewed(version).await?,
+                _ => continue,
+            };
             if !behind.is_none() {
                 return Err(AdminError::InvalidArgument(format!(
                     "{}: {behind}; wait until they have, or add --force",
@@ -113,7 +118,7 @@ impl Authority {
         ca: &CaOverview,
     ) -> Result<Behind, KeyringError> {
         let now = self.clock.now();
-        let mut behind = Behind::default();
+        let mut behind = Behind::who("do not have the next CA yet");
         for member in keyring.members(now).await? {
             let has_loaded = member.keyring.is_some_and(|keyring| keyring >= ca.revision);
             if member.state == MemberState::Live && !has_loaded {
@@ -123,24 +128,33 @@ impl Authority {
         // Who verifies JWTs asks for the keys; agents only pass them on.
         if ca.ca_type != CaType::Jwt {
             let spread = if keyring.is_shared() { SPREAD } else { time::Duration::ZERO };
-            self.instances_behind(ca, ca.since.0 + spread, &mut behind).await?;
+            let since = ca.since.0 + spread;
+            // An agent reports which document of the trust chain it has. Of one that does not, a join or a renewal since then has
+            // brought the CA.
+            let has_it = |status: &BotInstanceStatus| match status.trust_version {
+                0 => status.renewed.unwrap_or(status.joined).0 >= since,
+                version => version >= ca.version,
+            };
+            self.instances_behind(has_it, &mut behind).await?;
         }
         Ok(behind)
     }
 
-    /// An agent reports which document of the trust chain it has. Of one that does not, a join or a renewal since then has brought the CA. An
-    /// instance without a valid certificate is not waited for.
+    /// Who has certificates from before this document of the trust chain.
+    async fn not_renewed(&self, version: u64) -> Result<Behind, KeyringError> {
+        let mut behind = Behind::who("have not renewed since");
+        let has_renewed = |status: &BotInstanceStatus| status.issued_version >= version;
+        self.instances_behind(has_renewed, &mut behind).await?;
+        Ok(behind)
+    }
+
+    /// An instance without a valid certificate is not waited for.
     async fn instances_behind(
         &self,
-        ca: &CaOverview,
-        since: OffsetDateTime,
+        has_it: impl Fn(&BotInstanceStatus) -> bool,
         behind: &mut Behind,
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let has_it = |status: &BotInstanceStatus| match status.trust_version {
-            0 => status.renewed.unwrap_or(status.joined).0 >= since,
-            version => version >= ca.version,
-        };
         let mut after = None;
         loop {
             let page = self.records.page(Kind::BotInstance, None, after.as_deref(), PAGE).await?;
@@ -204,6 +218,10 @@ impl Authority {
 }
 
 impl Behind {
+    fn who(lacks: &'static str) -> Self {
+        Self { authorities: Vec::new(), instances: 0, named: Vec::new(), lacks }
+    }
+
     pub(crate) fn is_none(&self) -> bool {
         self.authorities.is_empty() && self.instances == 0
     }
@@ -220,6 +238,6 @@ impl std::fmt::Display for Behind {
             let named = self.named.join(", ");
             parts.push(format!("{} bot instances ({named}{more})", self.instances));
         }
-        write!(f, "{} do not have the next CA yet", parts.join(" and "))
+        write!(f, "{} {}", parts.join(" and "), self.lacks)
     }
 }

@@ -360,11 +360,14 @@ impl Join {
         instance.status.key_location = *location;
         let profile = Profile::identity(instance.status.generation).of_key(*location);
         let validity = Validity { now, ttl: ttl.clone()? };
+        // Read before: a CA that is tainted meanwhile may have signed it.
+        let version = authority.issuer.keyring().keys().chain.version();
         let issued = authority.issuer.credentials(&bot, &instance, profile, key, validity);
         let issued = issued.map_err(Refusal::because(Code::Internal))?;
         instance.status.certificate_serial.clone_from(&issued.serial);
         // The answer has at least these CAs.
-        instance.status.trust_version = authority.issuer.keyring().keys().chain.version();
+        instance.status.trust_version = version;
+        instance.status.issued_version = version;
         instance.set_expires(Timestamp(issued.not_after));
         let before_id = instance.status.join_id.replace(self.id);
         let evidence = match &self.gathered {

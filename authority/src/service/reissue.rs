@@ -58,8 +58,11 @@ impl CallRequest for Renewal {
         let generation = generation.saturating_add(1);
         let profile = Profile::identity(generation);
         let profile = profile.of_key(call.instance.status.key_location);
+        // Read before: a CA that is tainted meanwhile may have signed it.
+        let version = call.authority.issuer.keyring().keys().chain.version();
         let issued = call.credentials(call.bot, profile, &key, &self.ttl)?;
         let status = &mut call.instance.status;
+        status.issued_version = version;
         status.generation = generation;
         status.certificate_serial.clone_from(&issued.serial);
         status.hostname = bounded(&self.host.hostname).unwrap_or_default();

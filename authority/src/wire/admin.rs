@@ -251,6 +251,8 @@ impl AdminService for Operators {
             WireStep::Activate => (Step::Activate, false),
             WireStep::Retire => (Step::Retire, false),
             WireStep::Rotate => (Step::Prepare, true),
+            WireStep::Taint => (Step::Taint, false),
+            WireStep::Revoke => (Step::Revoke, false),
             WireStep::Unspecified => {
                 return Err(AdminError::InvalidArgument("step must be set".into()).into());
             }
@@ -283,11 +285,14 @@ fn wire_ca(ca: CaOverview, behind: Option<Behind>) -> Result<Ca, AdminError> {
     };
     let is_behind = behind.as_ref().is_some_and(|behind| !behind.is_none());
     let text = behind.as_ref().filter(|_| is_behind).map(ToString::to_string);
-    let Behind { authorities, instances, named } = behind.unwrap_or_default();
+    let (authorities, instances, named) = behind
+        .map(|behind| (behind.authorities, behind.instances, behind.named))
+        .unwrap_or_default();
+    let state = if ca.tainted.is_some() { "tainted" } else { ca.state.as_str() };
     Ok(Ca {
         r#type: ca.ca_type.as_str().to_owned(),
         key_id: ca.key_id,
-        state: ca.state.as_str().to_owned(),
+        state: state.to_owned(),
         since: ca.since.to_string(),
         not_after: time(ca.not_after),
         public_key,

@@ -255,6 +255,7 @@ fn trust_bundle(cluster: &str, cas: &Keys) -> Result<TrustBundle, Refusal> {
         ssh_host_cas: cas.ssh_host.public_keys(),
         sequence: cas.sequence,
         refresh_hint_seconds: REFRESH_HINT.as_secs().try_into().unwrap_or(i64::MAX),
+        min_trust_version: cas.tainted.version,
     })
 }
 

@@ -32,9 +32,12 @@ pub struct IssuedCredentials {
     /// SSH CA keys that sign host certificates, one authorized_keys line each. An authority without them has one SSH CA for both.
     #[prost(string, repeated, tag = "11")]
     pub ssh_host_authorities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The number of the newest document of the trust chain, which has these CAs.
+    /// The number of the newest document of the trust chain when the identity's certificates were issued.
     #[prost(uint64, tag = "12")]
     pub trust_version: u64,
+    /// What was issued when the newest document had a lower number must be renewed now: a CA that has signed some of it is tainted.
+    #[prost(uint64, tag = "13")]
+    pub min_trust_version: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRequest {
@@ -1325,6 +1328,9 @@ pub struct TrustBundle {
     /// How often to ask for it.
     #[prost(int64, tag = "7")]
     pub refresh_hint_seconds: i64,
+    /// As in IssuedCredentials.
+    #[prost(uint64, tag = "8")]
+    pub min_trust_version: u64,
 }
 /// A key that signs JWT-SVIDs.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2617,7 +2623,7 @@ pub struct Ca {
     /// SHA-256 of the SubjectPublicKeyInfo in hexadecimal, or the `kid` of a key for JWTs.
     #[prost(string, tag = "2")]
     pub key_id: ::prost::alloc::string::String,
-    /// next, active or retired.
+    /// next, active, retired or tainted.
     #[prost(string, tag = "3")]
     pub state: ::prost::alloc::string::String,
     /// When it got into that state, RFC 3339.
@@ -2635,13 +2641,13 @@ pub struct Ca {
     /// Of a next CA: the live authorities that have not loaded it.
     #[prost(string, repeated, tag = "8")]
     pub authorities_behind: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Of a next CA: how many bot instances do not have it.
+    /// Of a next CA: how many bot instances do not have it. Of a tainted one: how many have not renewed since.
     #[prost(uint64, tag = "9")]
     pub instances_behind: u64,
     /// Some of them, BOT/UUID.
     #[prost(string, repeated, tag = "10")]
     pub instances: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Of a next CA: the same as a sentence. Empty: all have it.
+    /// The same as a sentence. Empty: no one is waited for.
     #[prost(string, tag = "11")]
     pub behind: ::prost::alloc::string::String,
 }
@@ -2680,6 +2686,10 @@ pub mod change_ca_request {
         Retire = 3,
         /// As STEP_PREPARE; the other steps follow by themselves.
         Rotate = 4,
+        /// Lets a new CA sign instead of one whose key may be known to others, and has all renew.
+        Taint = 5,
+        /// Removes tainted CAs, and ends the trust chain that comes from them.
+        Revoke = 6,
     }
     impl Step {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -2693,6 +2703,8 @@ pub mod change_ca_request {
                 Self::Activate => "STEP_ACTIVATE",
                 Self::Retire => "STEP_RETIRE",
                 Self::Rotate => "STEP_ROTATE",
+                Self::Taint => "STEP_TAINT",
+                Self::Revoke => "STEP_REVOKE",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2703,6 +2715,8 @@ pub mod change_ca_request {
                 "STEP_ACTIVATE" => Some(Self::Activate),
                 "STEP_RETIRE" => Some(Self::Retire),
                 "STEP_ROTATE" => Some(Self::Rotate),
+                "STEP_TAINT" => Some(Self::Taint),
+                "STEP_REVOKE" => Some(Self::Revoke),
                 _ => None,
             }
         }
@@ -2719,7 +2733,7 @@ pub mod change_ca_response {
     pub struct Change {
         #[prost(string, tag = "1")]
         pub r#type: ::prost::alloc::string::String,
-        /// prepare, activate or retire.
+        /// prepare, activate, retire, taint or revoke.
         #[prost(string, tag = "2")]
         pub step: ::prost::alloc::string::String,
         /// Of the key that the step is about.

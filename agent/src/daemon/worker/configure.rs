@@ -42,7 +42,8 @@ impl Worker {
             return Err(Failure::new(Exit::Config, what, "restart the agent"));
         }
         let (read, log) = (Arc::clone(&settings), settings.log());
-        self.client = self.read(move || client(&read, log)).await?;
+        let reissue = self.reissue.clone();
+        self.client = self.read(move || client(&read, reissue, log)).await?;
         self.cache.keep_only(settings.services.iter().map(|service| &service.name));
         self.sinks = sinks(&settings, &self.cache, &self.sinks);
         self.access = self.access.under(&settings);

@@ -94,7 +94,8 @@ impl From<Grant> for IssuedCredentials {
             not_after: issued.not_after.unix_timestamp(),
             not_before: issued.not_before.unix_timestamp(),
             generation: instance.status.generation,
-            trust_version: cas.chain.version(),
+            trust_version: instance.status.issued_version,
+            min_trust_version: cas.tainted.version,
         }
     }
 }

@@ -11,6 +11,7 @@ use proto::v1::change_ca_request::Step as WireStep;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{Ca, ChangeCaRequest, IssuedCredentials, ListCasRequest, RenewRequest};
 use testkit::simulated::SoftwareTpm;
+use tls::CaPin;
 use tonic::{Code, Status};
 
 use super::command::Place;
@@ -194,5 +195,93 @@ fn ca_is_replaced_on_the_command_line_also_if_the_authority_is_killed_after_each
         let said = place.run(&["ca", "export", "--type", ca_type]).1;
         assert_eq!(said.matches(has).count(), 1, "{said}");
     }
+    assert_eq!(running.terminate(), Some(0));
+}
+
+#[tokio::test]
+async fn tainted_ca_is_replaced_at_once_and_revoked_when_all_hosts_have_renewed() {
+    let harness = Harness::new().await;
+    let (tpm, held) = harness.joined().await;
+    let late_held = harness.join(&tpm, "t").await.unwrap();
+    let keys = || harness.authority.issuer.keyring().keys();
+    let old = CaPin::of_certificate(keys().x509.active().certificate()).unwrap();
+    assert_eq!(held.min_trust_version, 0);
+    let refused = change(&harness, "x509", WireStep::Revoke).await.unwrap_err();
+    assert!(refused.message().contains("there is no tainted CA"), "{refused}");
+    change(&harness, "x509", WireStep::Prepare).await.unwrap();
+    let dropped = keys().x509.next().unwrap().ca.key_id().to_owned();
+
+    change(&harness, "x509", WireStep::Taint).await.unwrap();
+    let now = cas(&harness, "x509").await;
+    assert_eq!(states(&now), ["active", "tainted"]);
+    assert!(now.iter().all(|ca| ca.key_id != dropped));
+    assert_eq!(now[1].instances_behind, 2);
+    assert!(now[1].behind.ends_with("have not renewed since"), "{}", now[1].behind);
+    assert!(!keys().chain.since(&[old]).is_empty(), "hosts can still walk from it");
+    for step in [WireStep::Revoke, WireStep::Retire] {
+        change(&harness, "x509", step).await.unwrap_err();
+    }
+    // What it has signed is still accepted, so that it can be renewed; any answer asks for that.
+    let renewed_once = renewed(&harness, &tpm, &held).await;
+    let version = keys().chain.version();
+    assert!(held.trust_version < version && renewed_once.trust_version == version);
+    assert_eq!(renewed_once.min_trust_version, version);
+    assert_eq!(renewed_once.x509_authorities.len(), 2);
+    assert_eq!(cas(&harness, "x509").await[1].instances_behind, 1);
+    let refused = change(&harness, "x509", WireStep::Revoke).await.unwrap_err();
+    assert!(refused.message().contains("1 bot instances"), "{refused}");
+    renewed(&harness, &tpm, &late_held).await;
+
+    change(&harness, "x509", WireStep::Revoke).await.unwrap();
+    assert_eq!(states(&cas(&harness, "x509").await), ["active"]);
+    assert_eq!(keys().chain.since(&[old]), [], "its owner could write another end of the chain");
+    let new = CaPin::of_certificate(keys().x509.active().certificate()).unwrap();
+    assert_eq!((keys().chain.since(&[new]).len(), keys().chain.version()), (1, version + 1));
+    let last = renewed(&harness, &tpm, &renewed_once).await;
+    assert_eq!((last.x509_authorities.len(), last.min_trust_version), (1, version));
+}
+
+#[tokio::test]
+async fn taint_of_any_type_has_all_renew() {
+    let harness = Harness::new().await;
+    let (tpm, mut held) = harness.joined().await;
+    for ca_type in ["ssh", "ssh_host", "jwt"] {
+        change(&harness, ca_type, WireStep::Taint).await.unwrap();
+        assert_eq!(states(&cas(&harness, ca_type).await), ["active", "tainted"]);
+        let renewed = renewed(&harness, &tpm, &held).await;
+        assert!(renewed.min_trust_version > held.trust_version, "{ca_type}");
+        assert_eq!(renewed.min_trust_version, renewed.trust_version, "{ca_type}");
+        held = renewed;
+        change(&harness, ca_type, WireStep::Revoke).await.unwrap();
+        assert_eq!(states(&cas(&harness, ca_type).await), ["active"]);
+    }
+}
+
+#[test]
+fn tainted_ca_is_revoked_on_the_command_line_also_if_the_authority_is_killed_after_each_step() {
+    let place = Place::new();
+    let mut running = place.start(&["--cluster-name", "one.example"]);
+    let status = || place.run(&["ca", "status"]).1;
+    let step = |step: &[&str]| {
+        let (code, said, error) = place.run(&[&["ca"], step, &["--type", "all"]].concat());
+        (code, said + &error)
+    };
+    for (wanted, tainted, refused) in
+        [("taint", 4, None), ("revoke", 0, Some("there is no tainted CA"))]
+    {
+        let (code, said) = step(&[wanted]);
+        assert!(code == 0 && said.matches(&format!(" {wanted}: ")).count() == 4, "{said}");
+        let before = status();
+        assert_eq!(before.matches("tainted").count(), tainted, "{before}");
+        running.kill();
+        running = place.start(&[]);
+        assert_eq!(status(), before);
+        if let Some(refused) = refused {
+            let (code, said) = step(&[wanted]);
+            assert!(code == 1 && said.contains(refused), "{code} {said}");
+        }
+    }
+    let (code, said, error) = place.run(&["audit", "verify"]);
+    assert_eq!(code, 0, "{said}{error}");
     assert_eq!(running.terminate(), Some(0));
 }
