@@ -1,14 +1,19 @@
 //! The CAs that a host trusts once it has joined: those of its trust bundle.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Waker};
 use std::time::Duration;
 
+use agent::ceremony::SubjectForm;
 use agent::ceremony::authenticated::Denied;
 use agent::ceremony::client::Client;
+use agent::ceremony::reissue::Reissue;
 use agent::config::Trust;
 use agent::credential::identity::Identity;
 use agent::credential::{Credentials, Names, TrustBundle};
+use agent::keys::SoftwareKey;
 use agent::storage::Storage;
 use agent::tpm::passwords::Passwords;
 use agent::tpm::thread::{Audience, Meter, TpmThread};
@@ -167,4 +172,56 @@ async fn host_that_missed_a_rotation_follows_the_trust_chain() -> Result<()> {
     let [what, _] = said.failure(69)?;
     ensure!(what.contains("another CA than the pinned one"), "{what}");
     Ok(())
+}
+
+/// A CA whose key others may have: the next answer of any kind lets the agent renew everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn host_learns_from_the_next_answer_that_a_ca_is_tainted() -> Result<()> {
+    let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::P256)?.start()?;
+    let mut world = World::new(programs!())?;
+    world.allow("t", &world.rule(&swtpm.tcti())?, &[])?;
+    world.join(&swtpm.tcti(), "t", "storage")?.success()?;
+    let joined = Storage::identity(&world.path("storage"))?.context("no identity")?;
+    let tcti = swtpm.tcti().parse()?;
+    let (tpm, end) = TpmThread::open_async(&tcti, Meter::default(), Audience::Person).await?;
+    let reissue = Reissue::default();
+    let client =
+        Client::new(vec![world.address().into()], &Trust::Pins(vec![world.pin().parse()?]))?;
+    let client = client.reissuing(reissue.clone());
+    let is_asked =
+        || pin!(reissue.wanted()).poll(&mut TaskContext::from_waker(Waker::noop())).is_ready();
+    let key = SoftwareKey::generate()?;
+    let issue = async |identity: &Identity| {
+        let mut connection = client.authenticate(&tpm, identity, Passwords::default()).await?;
+        let issued = connection.issue(&key, "web", SubjectForm::Plain, TTL).await;
+        anyhow::Ok(issued.map_err(Failure::from)?)
+    };
+    issue(&joined).await?;
+    ensure!(!is_asked(), "nothing is tainted");
+    // The certificate of the server is of the new CA: the chain of trust bundles leads to it.
+    world.authority(&["ca", "taint", "--type", "x509"])?.success()?;
+    let issued = issue(&joined).await?;
+    ensure!(issued.bundle.pins().len() == 2 && is_asked(), "it is not asked to renew");
+    let mut connection = client.authenticate(&tpm, &joined, Passwords::default()).await?;
+    let renewed = connection.renew(&joined, TTL).await.map_err(Failure::from)?;
+    issue(&renewed).await?;
+    ensure!(!is_asked(), "it has renewed");
+
+    // A host that has not renewed needs the new pin, and joins again.
+    world.authority(&["ca", "revoke", "--type", "x509", "--force", "--yes"])?.success()?;
+    issue(&renewed).await?;
+    let lost = issue(&joined).await;
+    ensure!(lost.is_err(), "the revoked CA leads to the new one");
+    let status = world.authority(&["status"])?.success()?;
+    let new = status.split_whitespace().find(|word| word.starts_with("sha256:"));
+    let new = new.context("no pin")?.to_owned();
+    let pinned = Client::new(vec![world.address().into()], &Trust::Pins(vec![new.parse()?]))?;
+    let refused = pinned.authenticate(&tpm, &joined, Passwords::default()).await;
+    let refused = match refused {
+        Ok(mut connection) => connection.who_am_i().await.map(drop),
+        Err(failure) => Err(Denied::Failed(failure)),
+    };
+    ensure!(matches!(refused, Err(Denied::IdentityGone(_))), "{refused:?}");
+    end.close().await;
+    world.stop()
 }
