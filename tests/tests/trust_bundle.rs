@@ -20,7 +20,7 @@ use agent::tpm::thread::{Audience, Meter, TpmThread};
 use anyhow::{Context, Result, ensure};
 use authority::assemble::{Parts, assemble};
 use authority::config::{Settings, Start};
-use authority::issue::{CaKey, Keys, X509Ca};
+use authority::issue::{CaKey, Keys, SshCa, X509Ca};
 use authority::service::Authority;
 use host::clock::Clock;
 use host::exit::Failure;
@@ -57,6 +57,19 @@ impl Successor {
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(assembled.serve(stopped));
         Ok(Self { address, cas, authority, _stop: stop })
+    }
+
+    /// Replaces the SSH CA: each time a document of the trust chain, and in all more than are in one answer.
+    fn replace_ssh_cas(&self) -> Result<()> {
+        let (issuer, now) = (&self.authority.issuer, Clock::system().now());
+        for _ in 0..40 {
+            let keys = Keys::clone(&issuer.keyring().keys());
+            let ca = SshCa::new(issuer.cluster(), &CaKey::generate()?)?;
+            let ssh = keys.ssh.with_next(ca, now).activated(now);
+            let ssh = ssh.without_retired_before(now + Duration::from_secs(60));
+            issuer.keyring().replace(Keys { ssh, ..keys })?;
+        }
+        Ok(())
     }
 
     /// Trusts its own CA only.
@@ -122,7 +135,7 @@ async fn authority_with_another_ca_renews_if_the_bundle_has_it() -> Result<()> {
 }
 
 /// A host with a bundle from before a rotation, and one with a pin from before it: what led from the old CA to the new one is
-/// signed by both.
+/// signed by both. Many changes of other CAs lie between.
 #[tokio::test(flavor = "multi_thread")]
 async fn host_that_missed_a_rotation_follows_the_trust_chain() -> Result<()> {
     let swtpm = Factory::shared().tpm(Maker::Vendor, Kind::P256)?.start()?;
@@ -132,6 +145,7 @@ async fn host_that_missed_a_rotation_follows_the_trust_chain() -> Result<()> {
     world.stop()?;
     let joined = Storage::identity(&world.path("storage"))?.context("no identity")?;
     let successor = Successor::of(world.path("data")).await?;
+    successor.replace_ssh_cas()?;
     successor.retire()?;
 
     let client = |pin: &str| {

@@ -12,7 +12,7 @@ use crate::ceremony::route::Route;
 use crate::credential::TrustBundle;
 use crate::credential::trust_chain::{Link, Walk};
 
-/// Responses of a walk. One has some ten documents, and a rotation three.
+/// Responses of a walk. One has some ten documents, and a rotation of a CA three.
 const MAX_RESPONSES: usize = 64;
 
 /// The present CAs of the cluster to which these CAs have led, according to the server at this address; `None` if it knows none
@@ -25,21 +25,25 @@ pub(super) async fn present_cas(
     trusted: &[CaPin],
 ) -> Result<Option<TrustBundle>, Failure> {
     let route = Route::to_authority(&ServerTrust::Unverified, None)?;
-    let Connection { channel, budget, .. } = Connection::open(address, &route).await?;
-    let mut service = TrustServiceClient::with_origin(channel, Channel::origin())
-        .max_decoding_message_size(MAX_ANSWER);
+    let ca_pins: Vec<_> = trusted.iter().map(|pin| <[u8; 32]>::from(*pin).to_vec()).collect();
     let mut walk = Walk::from(trusted);
     for _ in 0..MAX_RESPONSES {
-        let ca_pins = walk.position().iter().map(|pin| <[u8; 32]>::from(*pin).to_vec()).collect();
+        // A connection without a certificate may make few calls, so each has its own. Nearly always one is enough.
+        let Connection { channel, budget, .. } = Connection::open(address, &route).await?;
+        let mut service = TrustServiceClient::with_origin(channel, Channel::origin())
+            .max_decoding_message_size(MAX_ANSWER);
         budget.set(Some(MAX_CALL));
-        let asked = service.get_trust_chain(GetTrustChainRequest { ca_pins });
+        let request = GetTrustChainRequest { ca_pins: ca_pins.clone(), after: walk.version() };
+        let asked = service.get_trust_chain(request);
         let answer = CallTime::new().wait(asked).await.map_err(|status| refused(&status))?;
-        let links = answer.into_inner().links.into_iter().map(|link| Link {
+        let answer = answer.into_inner();
+        let links = answer.links.into_iter().map(|link| Link {
             document: link.document,
             signature: link.signature,
             former_signature: link.former_signature,
         });
-        if !walk.follow(&links.collect::<Vec<_>>()).map_err(malformed)? {
+        let is_further = walk.follow(&links.collect::<Vec<_>>()).map_err(malformed)?;
+        if !is_further || !answer.more {
             break;
         }
     }

@@ -34,7 +34,7 @@ pub struct Overrides {
         value_parser = Address::of_list
     )]
     pub proxy_server: Vec<Address>,
-    /// Same as --authority, for command lines of tbot
+    /// Same as --authority, but needs --ca-pin or --ca-path
     #[arg(
         short = 'a',
         long,

@@ -121,9 +121,12 @@ impl Places {
     }
 
     fn none(&self, store: &Store) -> Failure {
-        let why = match self.are_named {
-            true => format!("SSL_CERT_FILE and SSL_CERT_DIR: {}", store.passed_over.join("; ")),
-            false => "none of the usual places has one".to_owned(),
+        let why = match (self.are_named, store.passed_over.as_slice()) {
+            (true, []) => "none is where SSL_CERT_FILE and SSL_CERT_DIR say".to_owned(),
+            (true, passed_over) => {
+                format!("SSL_CERT_FILE and SSL_CERT_DIR: {}", passed_over.join("; "))
+            }
+            (false, _) => "none of the usual places has one".to_owned(),
         };
         let failure = Failure::new(
             Exit::Config,

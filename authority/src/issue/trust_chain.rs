@@ -126,6 +126,12 @@ impl TrustChain {
         let start = self.0.iter().rposition(|link| trusted.contains(&link.active));
         start.and_then(|start| self.0.get(start..)).unwrap_or_default()
     }
+
+    /// The links after the document of this version.
+    pub fn after(&self, version: u64) -> &[Arc<Link>] {
+        let start = self.0.partition_point(|link| link.version <= version);
+        self.0.get(start..).unwrap_or_default()
+    }
 }
 
 impl Link {
@@ -289,6 +295,8 @@ mod tests {
         assert_eq!(versions(last.chain.since(&[active(&first)])), [2, 3, 4]);
         assert_eq!(versions(last.chain.since(&[active(&first), active(&last)])), [4]);
         assert_eq!(versions(last.chain.since(&[pin(ca().certificate()).unwrap()])), [0; 0]);
+        assert_eq!(versions(last.chain.after(2)), [3, 4]);
+        assert_eq!(versions(last.chain.after(4)), [0; 0]);
         assert!(last.chain.ends_with(&last) && !last.chain.ends_with(&first));
     }
 

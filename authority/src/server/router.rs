@@ -18,14 +18,17 @@ use proto::v1::trust_service_server::{SERVICE_NAME as TRUST, TrustServiceServer}
 use proto::v1::workload_service_server::{SERVICE_NAME as WORKLOAD, WorkloadServiceServer};
 use tokio::sync::watch;
 use tonic::body::Body;
-use tonic::codegen::http::{Method, Request, Response};
+use tonic::codegen::http::{HeaderValue, Method, Request, Response};
+use tonic::{Code, Status};
 use tower::Service;
 
 use super::MAX_MESSAGE;
 use super::public::Connection;
 use crate::service::Authority;
 use crate::wire::endorse_v1;
-use crate::wire::status::{too_costly, too_many_calls, unknown_service};
+use crate::wire::status::{
+    not_supported, too_costly, too_many_calls, unknown_method, unknown_service,
+};
 use crate::wire::teleport::{self, calls::Services as Calls};
 use crate::wire::trust::Trust;
 use crate::wire::web::{self, WebApi};
@@ -76,17 +79,26 @@ impl Service<Request<Body>> for Hosts {
         if is_web {
             return at_once(self.web(&request).map(Body::new));
         }
-        let service = service_of(request.uri().path()).unwrap_or_default().to_owned();
-        match service.as_str() {
-            JOIN => self.join.call(request),
-            IDENTITY => self.identity.call(request),
-            WORKLOAD => self.workload.call(request),
-            TRUST => self.trust.call(request),
-            TELEPORT_JOIN => self.teleport_join.call(request),
-            LEGACY_JOIN => self.legacy_join.call(request),
-            service if Calls::has(service) => self.calls.call(service, request),
-            _ => at_once(unknown_service().into_http()),
-        }
+        let path = request.uri().path().to_owned();
+        let service = service_of(&path).unwrap_or_default();
+        let (answer, unknown): (Answer, fn(&str) -> Status) = match service {
+            JOIN => (self.join.call(request), unknown_method),
+            IDENTITY => (self.identity.call(request), unknown_method),
+            WORKLOAD => (self.workload.call(request), unknown_method),
+            TRUST => (self.trust.call(request), unknown_method),
+            TELEPORT_JOIN => (self.teleport_join.call(request), not_supported),
+            LEGACY_JOIN => (self.legacy_join.call(request), not_supported),
+            service if Calls::has(service) => return self.calls.call(service, request),
+            _ => return at_once(unknown_service().into_http()),
+        };
+        Box::pin(async move {
+            let answer = answer.await?;
+            // The generated code says nothing of a method that it does not know.
+            let unimplemented = HeaderValue::from(Code::Unimplemented as i32);
+            let is_unnamed = answer.headers().get("grpc-status") == Some(&unimplemented)
+                && !answer.headers().contains_key("grpc-message");
+            Ok(if is_unnamed { unknown(path.trim_start_matches('/')).into_http() } else { answer })
+        })
     }
 }
 

@@ -169,6 +169,11 @@ pub(crate) fn intermediates_not_supported() -> Status {
     )
 }
 
+/// A call for a method that a service of this authority does not have.
+pub(crate) fn unknown_method(path: &str) -> Status {
+    Status::unimplemented(format!("no such method: {}", bounded(path).unwrap_or_default()))
+}
+
 /// A call for a service that is not here.
 pub(crate) fn unknown_service() -> Status {
     Status::unimplemented("no such service")

@@ -26,7 +26,7 @@ impl TrustService for Trust {
         &self,
         request: Request<GetTrustChainRequest>,
     ) -> Result<Response<GetTrustChainResponse>, Status> {
-        let pins = request.into_inner().ca_pins;
+        let GetTrustChainRequest { ca_pins: pins, after } = request.into_inner();
         if pins.len() > MAX_PINS {
             return Err(malformed(format!("more than {MAX_PINS} CA pins")));
         }
@@ -34,7 +34,12 @@ impl TrustService for Trust {
         let pins = pins.into_iter().map(pin).collect::<Result<Vec<_>, _>>();
         let pins = pins.map_err(|_| malformed("a CA pin that is no SHA-256".to_owned()))?;
         let keys = self.0.issuer.keyring().keys();
-        Ok(Response::new(GetTrustChainResponse { links: bounded(keys.chain.since(&pins)) }))
+        let chain = match after {
+            0 => keys.chain.since(&pins),
+            version => keys.chain.after(version),
+        };
+        let links = bounded(chain);
+        Ok(Response::new(GetTrustChainResponse { more: links.len() < chain.len(), links }))
     }
 }
 
@@ -42,7 +47,7 @@ fn malformed(reason: String) -> Status {
     Refusal::new(Code::Malformed, reason).into()
 }
 
-/// As many links as agents read in one response, and at least two: one that the host knows, and the next.
+/// As many links as agents read in one response, and at least one.
 fn bounded(links: &[Arc<Link>]) -> Vec<TrustLink> {
     let mut left = MAX_RESPONSE;
     let mut bounded = Vec::new();
@@ -53,7 +58,7 @@ fn bounded(links: &[Arc<Link>]) -> Vec<TrustLink> {
             former_signature: link.former_signature.clone().unwrap_or_default(),
         };
         let length = link.document.len() + link.signature.len() + link.former_signature.len();
-        if length > left && bounded.len() > 1 {
+        if length > left && !bounded.is_empty() {
             break;
         }
         left = left.saturating_sub(length);

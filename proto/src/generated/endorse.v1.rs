@@ -1877,13 +1877,18 @@ pub struct GetTrustChainRequest {
     /// SHA-256 of the SubjectPublicKeyInfo of X.509 CAs that the host trusts; at most 16.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub ca_pins: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The version of the newest document that the host has; 0 for none.
+    #[prost(uint64, tag = "2")]
+    pub after: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetTrustChainResponse {
-    /// From the newest document whose active CA is one of those on, in order. Empty: the authority knows none of them. If it does not
-    /// lead to the present CAs, the next request names the active CA of the last document.
+    /// In order: after a document, the next ones; else from the newest one on whose active CA is one of those. Empty: there are none.
     #[prost(message, repeated, tag = "1")]
     pub links: ::prost::alloc::vec::Vec<TrustLink>,
+    /// There are more, which are asked for with the version of the last one.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TrustLink {

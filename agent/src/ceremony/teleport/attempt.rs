@@ -47,11 +47,15 @@ impl Attempt {
                 let is_decided = matches!(code, Code::PermissionDenied | Code::InvalidArgument);
                 (!is_decided).then_some(Self { service: Service::Legacy, ..self })
             }
-            // Servers whose library verifies RSA only refuse another key before their challenge.
+            // Servers whose library verifies RSA only refuse another key before their challenge. With the EK's certificate, which
+            // they name otherwise, no other key helps.
             (Step::Evidence, Self { algorithm: AkAlgorithm::P256, .. }) => {
-                let is_appraisal = code == Code::PermissionDenied
-                    && status.message().starts_with("validating TPM");
-                is_appraisal.then_some(Self { algorithm: AkAlgorithm::Rsa2048, ..self })
+                let said = status.message();
+                let is_of_ek = ["EK cert", "EKCert"].iter().any(|ek| said.contains(ek));
+                let is_appraisal =
+                    code == Code::PermissionDenied && said.starts_with("validating TPM");
+                (is_appraisal && !is_of_ek)
+                    .then_some(Self { algorithm: AkAlgorithm::Rsa2048, ..self })
             }
             _ => None,
         }
@@ -95,6 +99,10 @@ mod tests {
             assert_eq!(rsa.after(Step::Evidence, &refused), None);
             for other in [
                 Status::permission_denied("token expired or not found"),
+                Status::permission_denied("validating TPM: verifying EK cert"),
+                Status::permission_denied(
+                    "validating TPM: the EKCert is not signed by an allowed CA",
+                ),
                 Status::invalid_argument("validating TPM"),
                 Status::unavailable("validating TPM"),
             ] {

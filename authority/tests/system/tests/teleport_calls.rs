@@ -564,6 +564,8 @@ async fn other_methods_of_teleport_are_said_not_to_be_supported() {
     let host = Host::new().await;
     for path in [
         "/proto.AuthService/GetUser",
+        "/proto.JoinService/RegisterUsingToken",
+        "/teleport.join.v1.JoinService/X",
         "/proto.OtherService/X",
         "/teleport.workloadidentity.v1.WorkloadIdentityRevocationService/StreamSignedCRL",
     ] {
