@@ -14,6 +14,7 @@ use proto::v1::join_service_client::JoinServiceClient;
 use proto::v1::{
     self, IssuedCredentials, JoinAnswer, JoinChallenge, JoinInit, JoinRequest, JoinResponse,
 };
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -235,7 +236,7 @@ async fn answer(
     let prove = move |tpm: &mut Tpm| {
         let secret =
             attester.activate(tpm, &challenge.credential_blob, &challenge.encrypted_seed)?;
-        let signature = sign(tpm, attester.join_key(), &transcript.signing_digest())?;
+        let signature = sign(tpm, attester.join_key(), &transcript.signed_message())?;
         Ok(JoinAnswer { mac: transcript.mac(secret.expose()).to_vec(), signature })
     };
     tpm.call(prove).await
@@ -243,11 +244,11 @@ async fn answer(
 
 /// Signs with the join key. The signature is verified before it is sent, since a faulty ECDSA signature can reveal the private
 /// key.
-fn sign(tpm: &mut Tpm, key: &JoinKey, digest: &[u8; 32]) -> Result<Vec<u8>, Failure> {
-    let [r, s] = key.sign(tpm, digest)?;
+fn sign(tpm: &mut Tpm, key: &JoinKey, message: &[u8]) -> Result<Vec<u8>, Failure> {
+    let [r, s] = key.sign(tpm, &Sha256::digest(message).into())?;
     let public = AppraisedKey::appraise(key.public()).map_err(Failure::bug)?;
     let der = Signature::from_scalars(r, s).map(|signature| signature.to_der().to_bytes());
-    der.ok().filter(|der| public.verify(digest, der).is_ok()).map(Vec::from).ok_or_else(|| {
+    der.ok().filter(|der| public.verify(message, der).is_ok()).map(Vec::from).ok_or_else(|| {
         Failure::new(
             Exit::Data,
             "the TPM's signature does not verify with the join key",
