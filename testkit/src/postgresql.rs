@@ -1,6 +1,7 @@
 //! PostgreSQL servers for tests: of the distribution's package, as a user without privileges.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,6 +22,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 pub struct Postgresql {
     programs: PathBuf,
     settings: Vec<String>,
+    /// The bytes of the file system that its tables are on, if that is one of its own.
+    disk: Option<u64>,
     port: u16,
     server: Option<Guarded>,
     scratch: Scratch,
@@ -30,13 +33,42 @@ impl Postgresql {
     /// Starts a server with these lines in its `pg_hba.conf`, and with the settings that `settings` returns for its directory. All users
     /// are let in over its Unix socket. `None`, with a message, if PostgreSQL is not installed.
     pub fn start(hba: &str, settings: impl FnOnce(&Path) -> Vec<String>) -> Result<Option<Self>> {
+        Self::start_on(None, hba, settings)
+    }
+
+    /// The same, with the tables of its databases on a file system of so many bytes, which [`Self::fill_disk`] fills. `None`, with a
+    /// message, also if none can be mounted.
+    pub fn start_with_small_disk(
+        hba: &str,
+        settings: impl FnOnce(&Path) -> Vec<String>,
+        bytes: u64,
+    ) -> Result<Option<Self>> {
+        let may_mount = ["--mount", "mount", "-t", "tmpfs", "none", "/mnt"];
+        let mounted = Command::new("unshare").args(may_mount).stderr(Stdio::null()).status();
+        if !is_root()? || !mounted.is_ok_and(|status| status.success()) {
+            println!("skipped: no file system can be mounted here");
+            return Ok(None);
+        }
+        let Some(one) = Self::start_on(Some(bytes), hba, settings)? else { return Ok(None) };
+        let location = one.disk_directory();
+        one.sql("postgres", &format!("CREATE TABLESPACE small LOCATION '{}'", location.display()))?;
+        one.sql("template1", "ALTER DATABASE postgres SET TABLESPACE small")?;
+        Ok(Some(one))
+    }
+
+    fn start_on(
+        disk: Option<u64>,
+        hba: &str,
+        settings: impl FnOnce(&Path) -> Vec<String>,
+    ) -> Result<Option<Self>> {
         let Some(programs) = programs() else {
             println!("skipped: PostgreSQL is not installed; `cargo xtask setup` installs it");
             return Ok(None);
         };
         let scratch = Scratch::new("endorse-pg")?;
         let settings = settings(scratch.path());
-        let mut one = Self { programs, settings, port: 0, server: None, scratch };
+        let mut one = Self { programs, settings, disk, port: 0, server: None, scratch };
+        fs::create_dir(one.disk_directory())?;
         own(one.directory())?;
         let mut initdb = one.command("initdb")?;
         initdb.args(["-U", "postgres", "-E", "UTF8", "--locale=C", "--auth=trust", "--no-sync"]);
@@ -105,6 +137,48 @@ impl Postgresql {
         Ok(())
     }
 
+    /// Leaves no room on the small disk.
+    pub fn fill_disk(&self) -> Result<()> {
+        let mut ballast = fs::File::create(self.ballast()?)?;
+        let mut block = 1 << 20;
+        while block > 0 {
+            let written = ballast.write_all(&vec![0; block]);
+            if written.is_err() {
+                block /= 2;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes room there again.
+    pub fn clear_disk(&self) -> Result<()> {
+        Ok(fs::remove_file(self.ballast()?)?)
+    }
+
+    /// What fills the disk, as the server sees it, which alone has that mounted.
+    fn ballast(&self) -> Result<PathBuf> {
+        let server = self.server.as_ref().context("it does not run")?;
+        let root = PathBuf::from(format!("/proc/{}/root", server.id()));
+        let disk = self.disk_directory();
+        Ok(root.join(disk.strip_prefix("/").unwrap_or(&disk)).join("ballast"))
+    }
+
+    fn disk_directory(&self) -> PathBuf {
+        self.directory().join("disk")
+    }
+
+    /// The command, for which alone the disk is mounted. The disk is empty then.
+    fn with_disk(&self, bytes: u64, command: &Command) -> Command {
+        let script = format!(
+            "mount -t tmpfs -o size={bytes},uid={NOBODY},gid={NOBODY},mode=700 none \"$1\" && shift && exec \"$@\""
+        );
+        let mut mounted = Command::new("unshare");
+        mounted.args(["--mount", "sh", "-c", &script, "sh"]).arg(self.disk_directory());
+        mounted.arg(command.get_program()).args(command.get_args());
+        mounted.current_dir("/").env("LC_ALL", "C").stdin(Stdio::null());
+        mounted
+    }
+
     fn data(&self) -> PathBuf {
         self.directory().join("data")
     }
@@ -117,6 +191,9 @@ impl Postgresql {
     fn run(&mut self) -> Result<bool> {
         let log = fs::File::create(self.directory().join("log"))?;
         let mut command = self.command("postgres")?;
+        if let Some(bytes) = self.disk {
+            command = self.with_disk(bytes, &command);
+        }
         command.arg("-D").arg(self.data()).stdout(Stdio::null()).stderr(log);
         let own = [
             format!("port={}", self.port),

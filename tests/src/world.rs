@@ -102,8 +102,36 @@ pub struct World {
 /// What our programs take for the time: that of the machine and so many seconds.
 #[derive(Clone, Debug)]
 struct Clocks {
-    library: PathBuf,
+    library: ClockLibrary,
     ahead: Cell<i64>,
+}
+
+/// What gives a program another time than the machine's: faketime.
+#[derive(Clone, Debug)]
+pub struct ClockLibrary(PathBuf);
+
+impl ClockLibrary {
+    /// That of the distribution.
+    pub fn installed() -> Result<Self> {
+        let directories = fs::read_dir("/usr/lib")?.flatten().map(|directory| directory.path());
+        let libraries = directories.map(|directory| directory.join("faketime/libfaketimeMT.so.1"));
+        let library = libraries.into_iter().find(|library| library.exists());
+        Ok(Self(library.context("no faketime; `cargo xtask setup` installs it")?))
+    }
+
+    /// Gives a program the wall clock in this file: how many seconds it is ahead.
+    pub fn give(&self, command: &mut Command, clock: &Path) {
+        command.env("LD_PRELOAD", &self.0).env("FAKETIME_TIMESTAMP_FILE", clock);
+        let once = ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"];
+        command.envs(once.map(|name| (name, "1")));
+    }
+
+    /// Sets such a clock, also of a program that runs.
+    pub fn set(clock: &Path, ahead: i64) -> Result<()> {
+        let draft = clock.with_extension("draft");
+        fs::write(&draft, format!("{ahead:+}\n"))?;
+        Ok(fs::rename(draft, clock)?)
+    }
 }
 
 impl World {
@@ -134,10 +162,7 @@ impl World {
     /// The same, with its own time: see [`Self::pass`].
     pub fn with_clocks(programs: Programs) -> Result<Self> {
         let mut world = Self::absent(programs)?;
-        let directories = fs::read_dir("/usr/lib")?.flatten().map(|directory| directory.path());
-        let libraries = directories.map(|directory| directory.join("faketime/libfaketimeMT.so.1"));
-        let library = libraries.into_iter().find(|library| library.exists());
-        let library = library.context("no faketime; `cargo xtask setup` installs it")?;
+        let library = ClockLibrary::installed()?;
         world.clocks = Some(Clocks { library, ahead: Cell::new(0) });
         world.pass(Duration::ZERO)?;
         world.begin(&[])?;
@@ -166,9 +191,7 @@ impl World {
     }
 
     fn set_clock(&self, whose: &str, ahead: i64) -> Result<()> {
-        let [clock, draft] = ["clock", "draft"].map(|name| self.path(&format!("{name}-{whose}")));
-        fs::write(&draft, format!("{ahead:+}\n"))?;
-        Ok(fs::rename(draft, clock)?)
+        ClockLibrary::set(&self.path(&format!("clock-{whose}")), ahead)
     }
 
     /// No authority as yet.
@@ -295,10 +318,7 @@ impl World {
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         if let Some(clocks) = &self.clocks {
             let whose = if program == self.programs.agent { "agent" } else { "authority" };
-            command.env("LD_PRELOAD", &clocks.library);
-            command.env("FAKETIME_TIMESTAMP_FILE", self.path(&format!("clock-{whose}")));
-            let once = ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"];
-            command.envs(once.map(|name| (name, "1")));
+            clocks.library.give(&mut command, &self.path(&format!("clock-{whose}")));
         }
         command
     }

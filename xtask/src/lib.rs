@@ -9,6 +9,7 @@ pub mod check;
 pub mod cookbook;
 pub mod demo;
 pub mod deny;
+pub mod drills;
 pub mod elf;
 pub mod features;
 pub mod figures;

@@ -8,8 +8,8 @@ use xtask::demo::{self, Afterwards};
 use xtask::page::{self, Table};
 use xtask::setup::{self, Action, Purpose};
 use xtask::{
-    bench, check, cookbook, deny, figures, floors, fuzz, musl, platforms, release, soak, test, vm,
-    workspace,
+    bench, check, cookbook, deny, drills, figures, floors, fuzz, musl, platforms, release, soak,
+    test, vm, workspace,
 };
 
 /// The workspace's own tools.
@@ -76,6 +76,11 @@ enum Verb {
     Soak {
         #[command(flatten)]
         options: soak::Options,
+    },
+    /// Run the long drills: two authorities with one database under a fleet of hosts, while each part fails and while CAs rotate
+    Drills {
+        /// Only drills whose name contains this
+        filter: Option<String>,
     },
     /// Run the static agent with a kernel's own /dev/tpmrm0, in virtual machines
     Vm {
@@ -144,6 +149,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Static => musl::run(),
         Verb::Figures { minutes, write } => figures::run(minutes, shown(write)),
         Verb::Soak { options } => soak::run(&options),
+        Verb::Drills { filter } => drills::run(filter.as_deref()),
         Verb::Vm { scenarios } => vm::run(&scenarios),
         Verb::Walk { guides } => vm::walk::run(&guides),
         Verb::Release => release::run(),

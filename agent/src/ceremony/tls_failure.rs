@@ -233,7 +233,7 @@ const fn fault(why: &CertificateError) -> &'static str {
 pub(super) fn not_accepted(wording: &Wording, alert: AlertDescription) -> Failure {
     let why = match alert {
         AlertDescription::CertificateExpired => "it has expired".to_owned(),
-        AlertDescription::UnknownCA => "it is from another cluster".to_owned(),
+        AlertDescription::UnknownCA => "none of its present CAs has issued it".to_owned(),
         alert => alert_name(alert),
     };
     Failure::new(

@@ -86,8 +86,16 @@ impl TryFrom<i64> for Ttl {
     }
 }
 
-/// How much earlier than now certificates begin, for hosts whose clocks are behind.
-const BACKDATE: Duration = Duration::from_secs(60);
+/// By how much clocks of hosts and authorities may differ, with a minute to spare: how much earlier than now certificates begin.
+const MAX_BACKDATE: Duration = Duration::from_secs(360);
+
+/// The same of certificates with a short lifetime, most of which must not have passed when they are issued: agents renew at half of it.
+const MIN_BACKDATE: Duration = Duration::from_secs(60);
+
+/// How much earlier than now a certificate of this lifetime begins, for hosts and other authorities whose clocks are behind.
+fn backdate(lifetime: Duration) -> Duration {
+    (lifetime / 10).clamp(MIN_BACKDATE, MAX_BACKDATE)
+}
 
 /// The longest lifetime of a JWT-SVID.
 pub const MAX_JWT_LIFETIME: time::Duration = time::Duration::hours(24);
@@ -307,7 +315,7 @@ fn window(ca: &X509Ca, bot: &Bot, lifetime: Duration, now: OffsetDateTime) -> Wi
     if let Some(expires) = bot.metadata.expires {
         not_after = not_after.min(expires.0);
     }
-    Window { not_before: (now - BACKDATE).max(ca.not_before()), not_after }
+    Window { not_before: (now - backdate(lifetime)).max(ca.not_before()), not_after }
 }
 
 /// Why no certificate was issued. It is never the host's fault.

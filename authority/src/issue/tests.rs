@@ -114,7 +114,7 @@ fn openssl_and_ssh_keygen_accept_what_is_issued() {
          street = example.test, postalCode = ",
         ", 1.3.9999.1.7 = example.test, 1.3.9999.1.14 = 7, 1.3.9999.2.18 = web-1, ",
         "1.3.9999.2.20 = 6f9619ff-8b86-4011-b42d-00c04fc964ff, 1.3.9999.2.21 = ",
-        "Not Before: Jun  1 11:59:00 2026 GMT",
+        "Not Before: Jun  1 11:54:00 2026 GMT",
         "Not After : Jun  1 13:00:00 2026 GMT",
         "X509v3 Key Usage: critical\n                Digital Signature\n",
         "TLS Web Client Authentication, TLS Web Server Authentication",
@@ -141,7 +141,7 @@ fn openssl_and_ssh_keygen_accept_what_is_issued() {
     for line in [
         "Type: ecdsa-sha2-nistp256-cert-v01@openssh.com user certificate",
         "Key ID: \"bot-web-1\"",
-        "Valid: from 2026-06-01T11:59:00 to 2026-06-01T13:00:00",
+        "Valid: from 2026-06-01T11:54:00 to 2026-06-01T13:00:00",
         "Principals: \n                bot-web-1\n                root\n                ops\n                \
          -teleport-internal-join\n",
         "bot-name@goteleport.com UNKNOWN OPTION: ",
@@ -609,4 +609,18 @@ fn ed25519_keys_of_small_order_are_refused() {
     }
     let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
     SubjectKey::from_spki(&spki(key.as_bytes())).unwrap();
+}
+
+#[test]
+fn certificate_begins_early_enough_for_clocks_that_differ_and_mostly_lies_ahead() {
+    const HOUR: u64 = 3600;
+    for seconds in [HOUR, 12 * HOUR, 24 * HOUR] {
+        assert!(backdate(Duration::from_secs(seconds)) > Duration::from_secs(300));
+    }
+    // Agents renew at half of the lifetime with what was before its issue, a tenth earlier or later.
+    for seconds in [180, 600, 1200, HOUR] {
+        let lifetime = Duration::from_secs(seconds);
+        let renewed = (lifetime + backdate(lifetime)) / 20 * 9;
+        assert!(renewed > backdate(lifetime) + lifetime / 10, "{seconds}");
+    }
 }

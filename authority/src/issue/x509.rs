@@ -33,7 +33,7 @@ use zeroize::Zeroizing;
 
 use super::profile::{Usages, authority_spiffe_id, trust_domain_id};
 use super::subject::name;
-use super::{BACKDATE, CaKey, ClusterName, IssueError, SubjectKey, TELEPORT_DOMAIN, Window};
+use super::{CaKey, ClusterName, IssueError, MAX_BACKDATE, SubjectKey, TELEPORT_DOMAIN, Window};
 use crate::resource::{DnsName, Timestamp};
 
 /// The lifetime of the cluster's X.509 CA.
@@ -239,7 +239,7 @@ impl X509Ca {
         now: OffsetDateTime,
     ) -> Result<ServerLeaf, IssueError> {
         let window = Window {
-            not_before: (now - BACKDATE).max(self.not_before),
+            not_before: (now - MAX_BACKDATE).max(self.not_before),
             not_after: (now.max(self.not_before) + SERVER_LIFETIME).min(self.not_after),
         };
         let key = CaKey::generate()?;
@@ -253,7 +253,7 @@ impl X509Ca {
         Ok(ServerLeaf {
             chain: vec![leaf, self.certificate.clone()],
             key: pkcs8(&key)?,
-            not_before: now - BACKDATE,
+            not_before: now - MAX_BACKDATE,
             not_after: window.not_after,
         })
     }

@@ -33,6 +33,7 @@ mod tests {
     mod protocols;
     mod public_name;
     mod removal;
+    mod removal_elsewhere;
     mod renew;
     mod residency;
     mod retention;

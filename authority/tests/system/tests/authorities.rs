@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use authority::audit::Author;
 use authority::config::{Settings, Start, StoreSettings};
-use authority::resource::Kind;
 use proto::v1::identity_service_client::IdentityServiceClient;
 use proto::v1::{IssuedCredentials, RenewRequest};
 use serde_json::Value;
@@ -14,9 +13,8 @@ use testkit::simulated::{SoftwareTpm, TIMEOUT};
 use tonic::Status;
 
 use super::command::{Place, Running};
-use super::harness::{BOT, Harness, author, run};
+use super::harness::{Harness, run};
 use super::postgresql::authority;
-use super::removal::{removals, renew};
 
 /// A server with the tables of an authority; `None`, with a message, if PostgreSQL is not installed.
 pub(crate) fn database() -> Option<Postgresql> {
@@ -66,31 +64,6 @@ async fn host_joins_at_one_authority_and_renews_at_another_until_that_is_removed
     ended.unwrap().unwrap();
     assert!(two.authority.keyring.as_ref().unwrap().is_removed());
     renewed(&one, &other, &others).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn host_is_refused_by_each_authority_after_any_removal_at_the_other() {
-    let Some(server) = database() else { return };
-    let one = Harness::with_store(settings(&server)).await;
-    let two = one.beside("two", settings(&server)).await;
-    for (asked, other) in [(&one, &two), (&two, &one)] {
-        let tpm = SoftwareTpm::generate();
-        for (removal, _, code) in removals(&tpm) {
-            let records = &other.authority.records;
-            asked.create(BOT).await;
-            asked.allow(&tpm).await;
-            let held = asked.join(&tpm, "t").await.unwrap();
-            // On a connection that was there before.
-            let happen = async || removal.clone().happen(records.clone()).await;
-            renew(asked, &tpm, &held, happen).await.unwrap_err();
-            asked.assert_last("bot.renew", Some(code));
-            renewed(other, &tpm, &held).await.unwrap_err();
-            other.assert_last("bot.renew", Some(code));
-            if records.resource(Kind::Lock, "why").await.unwrap().is_some() {
-                records.remove(Kind::Lock, "why", author()).await.unwrap();
-            }
-        }
-    }
 }
 
 /// The authorities as one of them lists them: by name, with their states.

@@ -35,7 +35,7 @@ async fn a_key_that_signs_the_connection_is_certified_as_the_bots() {
     let wish = IssueRequest { ttl_seconds: 7200, ..request(&key, &wire.exporter) };
     let issued = client.issue(wish).await.unwrap().into_inner();
     assert_eq!(issued.generation, 1);
-    assert_eq!(issued.not_after - issued.not_before, 7200 + 60);
+    assert_eq!(issued.not_after - issued.not_before, 7200 + 360);
     let entry = harness.assert_last_brief("bot.issue").await;
     assert_eq!((&entry["code"], &entry["outcome"]), (&"EN002I".into(), &"granted".into()));
     let instance = harness.instance().await;

@@ -81,7 +81,7 @@ pub(crate) fn removals(tpm: &SoftwareTpm) -> Vec<(Removal, &'static str, &'stati
 }
 
 /// All of them that end a join. A token that is created again counts for who has joined already.
-fn removals_of_joins(tpm: &SoftwareTpm) -> Vec<(Removal, &'static str, &'static str)> {
+pub(crate) fn removals_of_joins(tpm: &SoftwareTpm) -> Vec<(Removal, &'static str, &'static str)> {
     let mut all = removals(tpm);
     let same = token("t", &format!("- ek_public_hash: {}", tpm.ek_hash()), &[]);
     all.push((Removal::Recreate(Kind::Token, "t", same), "token_unknown", ""));
@@ -108,7 +108,7 @@ pub(crate) async fn renew(
     client.renew(RenewRequest::default()).await.map(|_| ())
 }
 
-async fn issue(
+pub(crate) async fn issue(
     harness: &Harness,
     tpm: &SoftwareTpm,
     held: &IssuedCredentials,

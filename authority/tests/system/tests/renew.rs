@@ -67,7 +67,7 @@ async fn a_renewal_keeps_key_and_instance_and_counts() {
         held = renew(&mut client, 7200).await.unwrap();
         assert_eq!((held.generation, &held.instance), (generation, &first.instance));
         assert_eq!((&held.cluster, &held.bot), (&first.cluster, &first.bot));
-        assert_eq!(held.not_after - held.not_before, 7200 + 60);
+        assert_eq!(held.not_after - held.not_before, 7200 + 360);
         assert_ne!(held.certificates, first.certificates);
         let entry = harness.assert_last_brief("bot.renew").await;
         assert_eq!((&entry["code"], &entry["outcome"]), (&"EN001I".into(), &"granted".into()));
@@ -288,7 +288,7 @@ async fn a_time_to_live_that_makes_no_sense_is_refused() {
     assert_eq!(renew(&mut client, -1).await.unwrap_err().code(), Code::InvalidArgument);
     harness.assert_last("bot.renew", Some("malformed"));
     let issued = renew(&mut client, i64::MAX).await.unwrap();
-    assert_eq!(issued.not_after - issued.not_before, 12 * 3600 + 60);
+    assert_eq!(issued.not_after - issued.not_before, 12 * 3600 + 360);
 
     let wire = harness.wire().await;
     let mut join = wire.join().await;

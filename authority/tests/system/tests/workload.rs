@@ -262,7 +262,7 @@ async fn an_svid_is_as_specified() {
     let answer = client(&wire).issue_x509_svids(wish).await.unwrap().into_inner();
     let [db, web] = answer.svids.as_slice() else { panic!("{answer:?}") };
     assert_eq!((web.name.as_str(), web.hint.as_str()), ("web", "public"));
-    assert_eq!(web.not_after - web.not_before, 1800 + 60, "maximum_ttl");
+    assert_eq!(web.not_after - web.not_before, 1800 + 180, "maximum_ttl");
     let text = |der: &[u8]| {
         let file = harness.dir.path().join("svid.der");
         std::fs::write(&file, der).unwrap();
@@ -360,7 +360,7 @@ async fn ssh_host_certificates_have_exactly_the_names_that_were_asked_for() {
         let (path, key) = ssh_key(&harness, name, options);
         let wish = host_request(key, &["my-bot.example.org", "my-bot", "my-bot"]);
         let issued = client(&wire).issue_ssh_host(wish).await.unwrap().into_inner();
-        assert_eq!(issued.not_after - issued.not_before, 1800 + 60, "maximum_ttl");
+        assert_eq!(issued.not_after - issued.not_before, 1800 + 180, "maximum_ttl");
         let file = path.with_extension("cert");
         std::fs::write(&file, &issued.certificate).unwrap();
         let text = run(Command::new("ssh-keygen").arg("-Lf").arg(&file));
