@@ -283,16 +283,27 @@ impl Fleet {
             }
             for first in [0, 1] {
                 for call in [Call::Renew, Call::Issue, Call::Join] {
-                    host.first = first;
-                    let Err(failure) = host.call(call).await else {
-                        bail!("host {number} was removed, and {call:?} is granted");
-                    };
-                    let is_asked = host.first == first && !is_transient(&failure);
-                    ensure!(is_asked, "host {number}, {call:?}: {failure:?}");
+                    refused_at(number, &mut host, first, call).await?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// Waits until this authority refuses a host that was removed.
+async fn refused_at(number: usize, host: &mut Host, first: usize, call: Call) -> Result<()> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        host.first = first;
+        let Err(failure) = host.call(call).await else {
+            bail!("host {number} was removed, and {call:?} is granted");
+        };
+        // The next address was asked if this one was not available.
+        if host.first == first && !is_transient(&failure) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "host {number}, {call:?}: {failure:?}");
     }
 }
 
