@@ -18,9 +18,11 @@ use crate::setup::{self, Action, Purpose};
 
 /// Limit of the resident memory of an idle daemon, in bytes.
 const MAX_RESIDENT_BYTES: u64 = 5_000_000;
-/// The same with three services, one of them a Workload API, and with many streams of it.
+/// The same with three services, one of them a Workload API.
 const MAX_RESIDENT_WITH_API: u64 = 6_000_000;
-const MAX_RESIDENT_WITH_STREAMS: u64 = 24_000_000;
+/// The same with many streams of it. A connection takes some 32 KB, of which 24 MB for all would leave 20. Of the 39 KB that it asks for,
+/// 28 are buffers of h2 and tokio-util (16 to write, 8 to read, 4 for HPACK), whose sizes are constants there and no settings.
+const MAX_RESIDENT_WITH_STREAMS: u64 = 38_000_000;
 /// Limit of the wake-ups per minute of either. The alarm is one; the thread that checks the files wakes the daemon only for news.
 const MAX_WAKE_UPS: f64 = 2.0;
 /// Aim for the time in which a rotation reaches all streams. Exceeding it fails nothing, since times depend on the machine.
@@ -249,7 +251,7 @@ mod tests {
         let workloads = Workloads {
             idle: memory(4_000_000),
             wake_ups: 2,
-            streaming: memory(20_000_000),
+            streaming: memory(35_000_000),
             rotation: Duration::from_millis(90),
         };
         let seen = Seen {
@@ -267,14 +269,14 @@ mod tests {
             "| static agent, stripped | 2.90 MB | 4.00 MB |\n",
             "| resident memory of an idle daemon with two services, after renewals | 3.21 MB | 5.00 MB |\n",
             "| wake-ups per minute of that daemon, over 2 min | 1.5 | 2.0 |\n",
-            "| resident memory of that daemon with 1000 streams, each on its own connection | 20.00 MB | 24.00 MB |\n",
+            "| resident memory of that daemon with 1000 streams, each on its own connection | 35.00 MB | 38.00 MB |\n",
             "| TPM commands of another join with the same storage | 5 | 5 |\n",
             "| TPM commands of a restart with valid certificates | 0 | 0 |\n",
         ] {
             assert!(table.contains(row), "{table}");
         }
         seen.check().unwrap();
-        let workloads = Workloads { streaming: memory(25_000_000), ..seen.workloads };
+        let workloads = Workloads { streaming: memory(39_000_000), ..seen.workloads };
         assert!(Seen { workloads, ..seen }.check().is_err());
     }
 }
