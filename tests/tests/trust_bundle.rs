@@ -197,7 +197,8 @@ async fn host_learns_from_the_next_answer_that_a_ca_is_tainted() -> Result<()> {
     world.join(&swtpm.tcti(), "t", "storage")?.success()?;
     let joined = Storage::identity(&world.path("storage"))?.context("no identity")?;
     let tcti = swtpm.tcti().parse()?;
-    let (tpm, end) = TpmThread::open_async(&tcti, Meter::default(), Audience::Person).await?;
+    // Each connection has a key in the TPM, and the TPM room for few.
+    let open = async || TpmThread::open_async(&tcti, Meter::default(), Audience::Person).await;
     let reissue = Reissue::default();
     let client =
         Client::new(vec![world.address().into()], &Trust::Pins(vec![world.pin().parse()?]))?;
@@ -206,8 +207,12 @@ async fn host_learns_from_the_next_answer_that_a_ca_is_tainted() -> Result<()> {
         || pin!(reissue.wanted()).poll(&mut TaskContext::from_waker(Waker::noop())).is_ready();
     let key = SoftwareKey::generate()?;
     let issue = async |identity: &Identity| {
-        let mut connection = client.authenticate(&tpm, identity, Passwords::default()).await?;
-        let issued = connection.issue(&key, "web", SubjectForm::Plain, TTL).await;
+        let (tpm, end) = open().await?;
+        let issued = match client.authenticate(&tpm, identity, Passwords::default()).await {
+            Ok(mut connection) => connection.issue(&key, "web", SubjectForm::Plain, TTL).await,
+            Err(failure) => Err(Denied::Failed(failure)),
+        };
+        end.close().await;
         anyhow::Ok(issued.map_err(Failure::from)?)
     };
     issue(&joined).await?;
@@ -216,8 +221,11 @@ async fn host_learns_from_the_next_answer_that_a_ca_is_tainted() -> Result<()> {
     world.authority(&["ca", "taint", "--type", "x509"])?.success()?;
     let issued = issue(&joined).await?;
     ensure!(issued.bundle.pins().len() == 2 && is_asked(), "it is not asked to renew");
+    let (tpm, end) = open().await?;
     let mut connection = client.authenticate(&tpm, &joined, Passwords::default()).await?;
     let renewed = connection.renew(&joined, TTL).await.map_err(Failure::from)?;
+    drop(connection);
+    end.close().await;
     issue(&renewed).await?;
     ensure!(!is_asked(), "it has renewed");
 
@@ -230,6 +238,7 @@ async fn host_learns_from_the_next_answer_that_a_ca_is_tainted() -> Result<()> {
     let new = status.split_whitespace().find(|word| word.starts_with("sha256:"));
     let new = new.context("no pin")?.to_owned();
     let pinned = Client::new(vec![world.address().into()], &Trust::Pins(vec![new.parse()?]))?;
+    let (tpm, end) = open().await?;
     let refused = pinned.authenticate(&tpm, &joined, Passwords::default()).await;
     let refused = match refused {
         Ok(mut connection) => connection.who_am_i().await.map(drop),
