@@ -31,8 +31,8 @@ pub(crate) struct Format {
     pub(crate) protocol: Protocol,
     /// The evidence in the bytes of a claim; `None` if they are malformed.
     pub(crate) read: fn(&[u8]) -> Option<Evidence>,
-    /// Checks an answer again. Returns the digest that the key to certify must have signed, if the protocol has one.
-    pub(crate) check: fn(&Answered<'_>) -> Result<Option<[u8; 32]>, &'static str>,
+    /// Checks an answer again. Returns the message that the key to certify must have signed, if the protocol has one.
+    pub(crate) check: fn(&Answered<'_>) -> Result<Option<Vec<u8>>, &'static str>,
 }
 
 /// A challenge with its answer, and what both are about.

@@ -418,18 +418,18 @@ impl Again<'_> {
                 let details = "the protocol has none: the certified key is one in software";
                 results.add(SIGNATURE, Verdict::Passed, details);
             }
-            Ok(Some(digest)) => {
+            Ok(Some(message)) => {
                 let details = "its MAC was computed with the credential's secret, over this claim and this connection";
                 results.add(ANSWER, Verdict::Passed, details);
-                results.result(SIGNATURE, self.signature(appraisal, &digest));
+                results.result(SIGNATURE, self.signature(appraisal, &message));
             }
         }
     }
 
-    fn signature(&self, appraisal: &Appraisal, digest: &[u8; 32]) -> Result<String, String> {
+    fn signature(&self, appraisal: &Appraisal, message: &[u8]) -> Result<String, String> {
         match (appraisal.key(), &self.evidence.answer) {
             (AppraisedKey::JoinKey(key), Some(Answer::Mac { signature, .. })) => key
-                .verify(digest, &signature.0)
+                .verify(message, &signature.0)
                 .map(|()| "the join key has signed this join".to_owned())
                 .map_err(|_| "the join key has not signed this join".to_owned()),
             _ => Err("there is no signature of a join key".to_owned()),

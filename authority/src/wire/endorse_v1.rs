@@ -99,7 +99,7 @@ pub(crate) static FORMAT: Format = Format {
         let transcript = Transcript::new(exporter, claim, blob, seed);
         let right = transcript.verify_mac(challenge.secret().expose(), &mac.0);
         right.map_err(|_| "the MAC was not computed with the credential's secret")?;
-        Ok(Some(transcript.signing_digest()))
+        Ok(Some(transcript.signed_message()))
     },
 };
 
