@@ -2,9 +2,9 @@
 //! refused `WhoAmI`, and for every change of a resource.
 //!
 //! Grants and changes are entries of the log, which is in the store: each is appended in the transaction of the change that it tells
-//! of, and says what the records are after it. Those that are no decisions of their own, such as renewals, are brief ([`brief`]). The log
+//! of, and says what the records are after it. Those that are no decisions of their own, such as renewals, are brief (`brief`). The log
 //! is a Merkle tree ([`tree`]) with signed heads ([`checkpoint`]). The file is written from the log, and has a line a minute for the brief
-//! entries ([`summary`]). Single refusals are written to the file only; the log has their numbers.
+//! entries (`summary`). Single refusals are written to the file only; the log has their numbers.
 
 mod brief;
 mod change;

@@ -257,7 +257,7 @@ impl StoredKeyring {
     /// Makes the changes of the keys for JWTs that are due, and returns them.
     ///
     /// # Errors
-    /// As [`Self::change`].
+    /// As `Self::change`.
     pub async fn maintain_jwt_keys(
         &self,
         now: OffsetDateTime,

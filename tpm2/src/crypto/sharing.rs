@@ -122,10 +122,9 @@ pub fn share_secret_with(
     label: Label,
     random: &mut dyn FnMut(&mut [u8]) -> Result<(), NoRandomness>,
 ) -> Result<Shared, SharingError> {
-    let hash = HashAlg::try_from(key.name_alg).map_err(|_| SharingError::NameAlg(key.name_alg))?;
     match key.id {
         #[cfg(feature = "rsa")]
-        Id::Rsa(rsa) => oaep::share(&rsa, hash, label, random),
+        Id::Rsa(rsa) => oaep::share(&rsa, name_hash(key)?, label, random),
         #[cfg(not(feature = "rsa"))]
         Id::Rsa(_) => Err(SharingError::Feature("rsa")),
         Id::Ecc(ecc) => match ecc.curve {
@@ -157,7 +156,7 @@ pub fn share_secret_by_ecdh(
     point: &EccPoint<'_>,
     z: &[u8],
 ) -> Result<Shared, SharingError> {
-    let hash = HashAlg::try_from(key.name_alg).map_err(|_| SharingError::NameAlg(key.name_alg))?;
+    let hash = name_hash(key)?;
     let Id::Ecc(ecc) = key.id else { return Err(SharingError::KeyType) };
     let field = ecc.curve.field_len().ok_or(SharingError::KeyType)?;
     if [point.x.octets(), point.y.octets(), z].iter().any(|number| number.len() != field) {
@@ -171,6 +170,10 @@ pub fn share_secret_by_ecdh(
     writer.write(point).map_err(|_| SharingError::Key)?;
     let encrypted = Owned::new(writer.into_written()).ok_or(SharingError::Key)?;
     Ok(Shared { secret, encrypted })
+}
+
+fn name_hash(key: &Public<'_>) -> Result<HashAlg, SharingError> {
+    HashAlg::try_from(key.name_alg).map_err(|_| SharingError::NameAlg(key.name_alg))
 }
 
 /// One-pass ECDH with an ephemeral key on the key's curve.
