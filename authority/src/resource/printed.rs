@@ -53,6 +53,17 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// A text, for which nothing, `null` or an empty one may stand.
+pub(super) fn unless_empty<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<String, Error: fmt::Display>,
+{
+    let text = Option::<String>::deserialize(deserializer)?;
+    let text = text.filter(|text| !text.is_empty());
+    text.map(T::try_from).transpose().map_err(D::Error::custom)
+}
+
 struct Part<T>(PhantomData<T>);
 
 impl<'de, T: Printed + Deserialize<'de>> Visitor<'de> for Part<T> {

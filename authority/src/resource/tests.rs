@@ -266,6 +266,13 @@ fn documents_as_teleport_prints_them_are_read() {
     assert_eq!(one(&written).unwrap(), resource);
     assert!(!written.contains("revision") && written.contains("RelayServer"), "{written}");
 
+    // As a template leaves a field that it has nothing for: it is not set.
+    let empty = "- ek_certificate_serial: ''\n        ek_public_hash";
+    let token = one(&written.replace("- ek_public_hash", empty));
+    assert_eq!(token.unwrap(), resource);
+    let token = written.replace(&"ab".repeat(32), "''");
+    assert!(one(&token).unwrap_err().to_string().contains("must be set"), "{token}");
+
     let lock = format!(
         "kind: lock\n{}spec:\n  created_at: \"2026-01-01T00:00:00Z\"\n  created_by: admin\n  \
          expires: null\n  message: null\n  target:\n    login: \"\"\n    user: bot-example\n\

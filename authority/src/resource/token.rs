@@ -247,10 +247,19 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The EK itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "printed::unless_empty",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub ek_public_hash: Option<EkHash>,
     /// The serial number of the EK's certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "quoted")]
+    #[serde(
+        default,
+        deserialize_with = "printed::unless_empty",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "quoted"
+    )]
     pub ek_certificate_serial: Option<Serial>,
     /// The issuer of the EK's certificate: serial numbers are unique per issuer only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
