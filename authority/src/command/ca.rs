@@ -52,9 +52,11 @@ async fn change(data: &DataDir, types: Types, step: WireStep, force: bool) -> Re
         }
         _ => refused(&cause),
     })?;
-    let lines = changed.into_inner().changes.into_iter();
-    let lines = lines.map(|one| format!("{} {}: {}\n", one.r#type, one.step, one.key_id));
-    write(lines.collect::<String>())
+    let changed = changed.into_inner();
+    let changes = changed.changes.into_iter();
+    let changes = changes.map(|one| format!("{} {}: {}\n", one.r#type, one.step, one.key_id));
+    let left = changed.left.into_iter().map(|why| format!("left as it is: {why}\n"));
+    write(changes.chain(left).collect::<String>())
 }
 
 async fn listed(authority: &mut Operator) -> Result<Vec<WireCa>, Failure> {

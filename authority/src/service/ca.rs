@@ -34,6 +34,13 @@ pub(crate) struct Behind {
     lacks: &'static str,
 }
 
+/// What was done, and what was not.
+pub(crate) struct CaChanges {
+    pub(crate) changes: Vec<CaChange>,
+    /// Why the step was not taken with CAs of other types.
+    pub(crate) left: Vec<String>,
+}
+
 /// What was done to a CA.
 pub(crate) struct CaChange {
     pub(crate) ca_type: CaType,
@@ -65,26 +72,32 @@ impl Admin {
         caution: Caution,
         rotates: bool,
         author: Author,
-    ) -> Result<Vec<CaChange>, AdminError> {
+    ) -> Result<CaChanges, AdminError> {
         let keyring = self.keyring()?;
         if matches!(step, Step::Activate | Step::Revoke) && caution == Caution::Wait {
             self.check_ready(keyring, types, step).await?;
         }
-        let mut changes = Vec::new();
+        // Each type is a write of its own. One that the step does not fit, perhaps because it was taken before, keeps no other back.
+        let (mut changes, mut left) = (Vec::new(), Vec::new());
         for ca_type in types {
             let stepped = keyring.step(*ca_type, step, caution, rotates, author).await;
             self.0.deliver_audit().await;
-            let key_id = stepped.map_err(|cause| match cause {
-                KeyringError::Refused(why) => {
-                    AdminError::InvalidArgument(format!("{}: {why}", ca_type.as_str()))
+            let key_id = match stepped {
+                Ok(key_id) => key_id,
+                Err(KeyringError::Refused(why)) => {
+                    left.push(format!("{}: {why}", ca_type.as_str()));
+                    continue;
                 }
-                cause => cause.into(),
-            })?;
+                Err(cause) => return Err(cause.into()),
+            };
             let (ca_type, taken) = (*ca_type, step.as_str());
             info!(ca = ca_type.as_str(), step = taken, key_id, "an operator changed the CAs");
             changes.push(CaChange { ca_type, step, key_id });
         }
-        Ok(changes)
+        match changes.is_empty() {
+            true => Err(AdminError::InvalidArgument(left.join("; "))),
+            false => Ok(CaChanges { changes, left }),
+        }
     }
 
     async fn check_ready(

@@ -263,13 +263,13 @@ impl AdminService for Operators {
             CaType::ALL.into_iter().find(|one| one.as_str() == word).ok_or_else(unknown)
         });
         let types = types.collect::<Result<Vec<_>, _>>()?;
-        let changes = self.0.change_cas(&types, step, caution, rotates, author).await?;
-        let changes = changes.into_iter().map(|change| CaChange {
+        let changed = self.0.change_cas(&types, step, caution, rotates, author).await?;
+        let changes = changed.changes.into_iter().map(|change| CaChange {
             r#type: change.ca_type.as_str().to_owned(),
             step: change.step.as_str().to_owned(),
             key_id: change.key_id,
         });
-        Ok(Response::new(ChangeCaResponse { changes: changes.collect() }))
+        Ok(Response::new(ChangeCaResponse { changes: changes.collect(), left: changed.left }))
     }
 }
 

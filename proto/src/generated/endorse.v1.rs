@@ -2731,6 +2731,9 @@ pub mod change_ca_request {
 pub struct ChangeCaResponse {
     #[prost(message, repeated, tag = "1")]
     pub changes: ::prost::alloc::vec::Vec<change_ca_response::Change>,
+    /// Why the step was not taken with CAs of other types, one sentence each.
+    #[prost(string, repeated, tag = "2")]
+    pub left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Nested message and enum types in `ChangeCaResponse`.
 pub mod change_ca_response {

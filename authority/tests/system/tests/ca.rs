@@ -50,6 +50,21 @@ async fn renewed(
 }
 
 #[tokio::test]
+async fn step_with_all_types_is_taken_where_it_fits() {
+    let harness = Harness::new().await;
+    let mut admin = AdminServiceClient::new(harness.operator().await.channel);
+    change(&harness, "ssh", WireStep::Prepare).await.unwrap();
+    let types: Vec<_> = CaType::ALL.iter().map(|one| one.as_str().to_owned()).collect();
+    let request = ChangeCaRequest { types, step: WireStep::Prepare.into(), force: false };
+    let changed = admin.change_ca(request.clone()).await.unwrap().into_inner();
+    assert_eq!(changed.changes.len(), 3);
+    assert_eq!(changed.left, ["ssh: there is a next CA already: activate it first"]);
+    let refused = admin.change_ca(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert_eq!(refused.message().matches("there is a next CA already").count(), 4, "{refused}");
+}
+
+#[tokio::test]
 async fn ca_signs_only_after_each_live_host_has_it() {
     let harness = Harness::new().await;
     let (tpm, held) = harness.joined().await;
