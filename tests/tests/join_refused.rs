@@ -18,7 +18,7 @@ fn is_refused(world: &World, swtpm: &Swtpm, token: &str, code: &str, words: &str
     ensure!(advice.contains("audit log"), "{advice}");
     let event = world.refused(code)?;
     ensure!(event["token_name"] == token, "{event:#}");
-    ensure!(names(&world.path("storage")) == ["lock"], "something was stored");
+    ensure!(names(&world.path("storage")) == ["join.json", "lock"], "something was stored");
     ensure!(swtpm.handles()? == before, "something is left behind in the TPM");
     Ok(())
 }
