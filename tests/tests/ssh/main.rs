@@ -235,6 +235,7 @@ fn reloading<'s>(
 ) -> Result<Running<'s>> {
     let running = sshd.listen(config, address)?;
     host.until_logged("reloaded service=sshd", 1)?;
+    running.is_back()?;
     host.wait_healthy()?;
     Ok(running)
 }

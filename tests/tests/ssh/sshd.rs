@@ -135,8 +135,9 @@ impl Sshd {
         let listen = format!("ListenAddress {}\nPort {}\n", address.ip(), address.port());
         fs::write(config, format!("{listen}{}", self.config))?;
         let mut command = Command::new(self.program);
-        let child = command.args(["-D", "-e", "-f"]).arg(config).stderr(Stdio::null()).spawn()?;
-        let running = Running { sshd: self, address, child };
+        let log = config.with_extension("log");
+        let child = command.args(["-D", "-f"]).arg(config).arg("-E").arg(&log).spawn()?;
+        let running = Running { sshd: self, address, child, log };
         until(|| Ok(TcpStream::connect(address)?))?;
         Ok(running)
     }
@@ -147,9 +148,19 @@ pub(super) struct Running<'s> {
     sshd: &'s Sshd,
     address: SocketAddr,
     child: Child,
+    log: PathBuf,
 }
 
 impl Running<'_> {
+    /// Waits until it has begun to listen again after a SIGHUP. Another one before that would be lost.
+    pub(super) fn is_back(&self) -> Result<()> {
+        until(|| {
+            let log = fs::read_to_string(&self.log)?;
+            ensure!(log.matches("Server listening on").count() > 1, "{log}");
+            Ok(())
+        })
+    }
+
     /// The host certificate that it serves, in Base64.
     pub(super) fn certificate(&self) -> Result<String> {
         let (host, port) = (self.address.ip().to_string(), self.address.port().to_string());
